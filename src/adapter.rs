@@ -1,0 +1,8 @@
+//! The ports' implementations. Each library is named in one folder only: rdkafka in `kafka`, Milvus' SDK in
+//! `milvus`; `embedded` brings in-memory ones, `system` the machine's clocks.
+
+pub mod embedded;
+pub mod kafka;
+pub mod milvus;
+pub mod registry;
+pub mod system;

@@ -1,0 +1,8 @@
+//! The lowest layer: ids, time, errors by remedy, and the catalogue of metric names.
+//!
+//! Nothing in here knows of Kafka, Milvus or a topology; every other layer may use it.
+
+pub mod error;
+pub mod ids;
+pub mod metric;
+pub mod time;

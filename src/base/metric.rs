@@ -1,0 +1,57 @@
+//! The catalogue: every metric's name, once, with its help text. Base units; labels are bounded sets
+//! (regions, collections, topics, verdicts), never ids of vectors.
+
+/// `(name, help)` of every counter.
+pub const COUNTERS: &[(&str, &str)] = &[
+    (RECORDS_POLLED, "Records taken from a source topic."),
+    (VERDICTS, "Records by what became of them: winner, duplicate, stale, conflict, ignored, rekeyed, dead-lettered."),
+    (DEAD_LETTERS, "Records written to the dead-letter topic, by reason."),
+    (SINK_ROWS, "Rows acknowledged by the vector store, by collection and op (upsert, delete)."),
+    (SINK_REASSERTED_ROWS, "Rows written again after an unclean end, a lost reply or a zombie's write."),
+    (SINK_BATCHES, "Batches sent to the vector store, by outcome."),
+    (SINK_COALESCED, "Winners that a newer winner replaced before they were sent."),
+    (COMMITS, "Progress records acknowledged."),
+    (HEARTBEATS, "Heartbeats appended to the region's own change topic."),
+    (TASK_CLOSES, "Tasks closed, by kind: clean or dirty."),
+    (ZOMBIE_APPENDS, "Changelog records found that another owner wrote and that had to be answered."),
+    (TOMBSTONES_FORGOTTEN, "Tombstones dropped because they lie below the floor."),
+];
+
+/// `(name, help)` of every gauge.
+pub const GAUGES: &[(&str, &str)] = &[
+    (TASKS, "Tasks held by this worker, by state."),
+    (STORE_ENTRIES, "Entries in the versions store, tombstones included."),
+    (STORE_BYTES, "Resident bytes of the versions store."),
+    (BUFFERED_BYTES, "Bytes of records polled and not yet processed."),
+    (FLOOR_AGE_SECONDS, "Age of the floor below which tombstones are forgotten; by the origin that holds it back."),
+];
+
+/// `(name, help)` of every histogram.
+pub const HISTOGRAMS: &[(&str, &str)] = &[
+    (SINK_WRITE_SECONDS, "Time from sending a batch to the vector store's reply."),
+    (SINK_BATCH_ROWS, "Rows in a batch."),
+    (APPLY_SECONDS, "Time from the origin's append to the vector store's acknowledgement, by source region."),
+    (RESTORE_SECONDS, "Time to restore a task's store."),
+];
+
+pub const RECORDS_POLLED: &str = "driftless_records_polled_total";
+pub const VERDICTS: &str = "driftless_verdicts_total";
+pub const DEAD_LETTERS: &str = "driftless_dead_letters_total";
+pub const SINK_ROWS: &str = "driftless_sink_rows_total";
+pub const SINK_REASSERTED_ROWS: &str = "driftless_sink_reasserted_rows_total";
+pub const SINK_BATCHES: &str = "driftless_sink_batches_total";
+pub const SINK_COALESCED: &str = "driftless_sink_coalesced_total";
+pub const COMMITS: &str = "driftless_commits_total";
+pub const HEARTBEATS: &str = "driftless_heartbeats_total";
+pub const TASK_CLOSES: &str = "driftless_task_closes_total";
+pub const ZOMBIE_APPENDS: &str = "driftless_zombie_appends_total";
+pub const TOMBSTONES_FORGOTTEN: &str = "driftless_tombstones_forgotten_total";
+pub const TASKS: &str = "driftless_tasks";
+pub const STORE_ENTRIES: &str = "driftless_store_entries";
+pub const STORE_BYTES: &str = "driftless_store_bytes";
+pub const BUFFERED_BYTES: &str = "driftless_buffered_bytes";
+pub const FLOOR_AGE_SECONDS: &str = "driftless_floor_age_seconds";
+pub const SINK_WRITE_SECONDS: &str = "driftless_sink_write_seconds";
+pub const SINK_BATCH_ROWS: &str = "driftless_sink_batch_rows";
+pub const APPLY_SECONDS: &str = "driftless_apply_seconds";
+pub const RESTORE_SECONDS: &str = "driftless_restore_seconds";

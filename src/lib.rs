@@ -1,0 +1,15 @@
+//! Driftless keeps vector collections the same in every region.
+//!
+//! See ARCHITECTURE.md for the bird's-eye view. Modules are layers: each uses only those listed above it.
+
+pub mod base;
+pub mod merge;
+pub mod record;
+pub mod store;
+
+pub mod port;
+pub mod region;
+
+pub mod topology;
+
+pub mod adapter;

@@ -1,0 +1,15 @@
+//! The change record: from a message's bytes to a judged, typed change and back.
+//!
+//! [`framing`] tells the encodings apart, [`avro`] and [`json`] read them, [`id`] knows the canonical form
+//! of an id, [`decode`] puts them together. Bad input ends as a [`reason::Rejection`], never as a panic.
+
+pub mod avro;
+pub mod change;
+pub mod collection;
+pub mod decode;
+pub mod framing;
+pub mod id;
+pub mod json;
+pub mod raw;
+pub mod reason;
+pub mod schema;

@@ -1,0 +1,86 @@
+//! Why a record is not applied: a fixed set of codes, the same in every region.
+
+use std::fmt;
+
+/// The code in the header `driftless.reason` of a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    NullValue,
+    Malformed,
+    UnknownSchema,
+    UnknownCollection,
+    BadId,
+    ForeignOrigin,
+    Early,
+    Late,
+    BadDimension,
+    NotFinite,
+    ReservedKey,
+    MetadataTooLarge,
+    RefusedByMilvus,
+}
+
+impl Reason {
+    pub const ALL: [Reason; 13] = [
+        Reason::NullValue,
+        Reason::Malformed,
+        Reason::UnknownSchema,
+        Reason::UnknownCollection,
+        Reason::BadId,
+        Reason::ForeignOrigin,
+        Reason::Early,
+        Reason::Late,
+        Reason::BadDimension,
+        Reason::NotFinite,
+        Reason::ReservedKey,
+        Reason::MetadataTooLarge,
+        Reason::RefusedByMilvus,
+    ];
+
+    pub fn code(self) -> &'static str {
+        match self {
+            Reason::NullValue => "null-value",
+            Reason::Malformed => "malformed",
+            Reason::UnknownSchema => "unknown-schema",
+            Reason::UnknownCollection => "unknown-collection",
+            Reason::BadId => "bad-id",
+            Reason::ForeignOrigin => "foreign-origin",
+            Reason::Early => "early",
+            Reason::Late => "late",
+            Reason::BadDimension => "bad-dimension",
+            Reason::NotFinite => "not-finite",
+            Reason::ReservedKey => "reserved-key",
+            Reason::MetadataTooLarge => "metadata-too-large",
+            Reason::RefusedByMilvus => "refused-by-milvus",
+        }
+    }
+
+    pub fn from_code(code: &str) -> Option<Reason> {
+        Reason::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// A refusal: the code for machines, the detail for people (what was found, what was expected).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    pub reason: Reason,
+    pub detail: String,
+}
+
+impl Rejection {
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason, self.detail)
+    }
+}

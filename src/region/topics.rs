@@ -1,0 +1,76 @@
+//! Topic names. Nothing else builds or takes apart a topic's name.
+
+use crate::base::ids::Region;
+use std::sync::Arc;
+
+/// The base name of the change topics.
+pub const CHANGE_TOPIC: &str = "vector-cdc";
+
+/// Names of every topic that one application in one region uses.
+#[derive(Debug, Clone)]
+pub struct TopicNames {
+    application_id: String,
+    shards: u16,
+}
+
+impl TopicNames {
+    pub fn new(application_id: impl Into<String>, shards: u16) -> Self {
+        Self { application_id: application_id.into(), shards: shards.max(1) }
+    }
+
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// The region's own change topic of a shard: `vector-cdc`, or `vector-cdc-3` where there are several.
+    pub fn local(&self, shard: u16) -> Arc<str> {
+        Arc::from(format!("{CHANGE_TOPIC}{}", self.suffix(shard)))
+    }
+
+    /// A peer's change topic as MirrorMaker's DefaultReplicationPolicy names it here: `us.vector-cdc`.
+    pub fn mirror(&self, peer: &Region, shard: u16) -> Arc<str> {
+        Arc::from(format!("{peer}.{}", self.local(shard)))
+    }
+
+    /// The shard of a local change topic, if it is one.
+    pub fn shard_of_local(&self, topic: &str) -> Option<u16> {
+        (0..self.shards).find(|shard| &*self.local(*shard) == topic)
+    }
+
+    pub fn versions_changelog(&self, shard: u16) -> Arc<str> {
+        Arc::from(format!("{}-versions-changelog{}", self.application_id, self.suffix(shard)))
+    }
+
+    pub fn vectors_changelog(&self, shard: u16) -> Arc<str> {
+        Arc::from(format!("{}-vectors-changelog{}", self.application_id, self.suffix(shard)))
+    }
+
+    pub fn dead_letter(&self) -> Arc<str> {
+        Arc::from(format!("{}-dead-letter", self.application_id))
+    }
+
+    pub fn conflicts(&self) -> Arc<str> {
+        Arc::from(format!("{}-conflicts", self.application_id))
+    }
+
+    fn suffix(&self, shard: u16) -> String {
+        if self.shards == 1 { String::new() } else { format!("-{shard}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_as_mirrormaker_and_the_design_have_them() {
+        let one = TopicNames::new("app", 1);
+        assert_eq!(&*one.local(0), "vector-cdc");
+        assert_eq!(&*one.mirror(&Region::new("us"), 0), "us.vector-cdc");
+        assert_eq!(&*one.versions_changelog(0), "app-versions-changelog");
+        let many = TopicNames::new("app", 3);
+        assert_eq!(&*many.mirror(&Region::new("eu"), 2), "eu.vector-cdc-2");
+        assert_eq!(many.shard_of_local("vector-cdc-1"), Some(1));
+        assert_eq!(many.shard_of_local("vector-cdc"), None);
+    }
+}
