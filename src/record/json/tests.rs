@@ -36,7 +36,7 @@ fn a_change_is_read_whole() {
 fn a_delete_needs_neither_payload_nor_metadata() {
     let text = r#"{"type":"delete","collection":"docs","vector_id":7,"timestamp":1700000000000,"payload":null}"#;
     let change = read_one(text).unwrap();
-    assert_eq!((change.op, change.vector_id(), change.body), (Op::Delete, WrittenId::Number(7), Body::default()));
+    assert_eq!((change.op, change.vector_id(), &change.body), (Op::Delete, WrittenId::Number(7), &Body::default()));
 }
 
 #[test]
