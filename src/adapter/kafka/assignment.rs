@@ -49,6 +49,13 @@ struct Slot {
     seen_stopped: u8,
 }
 
+impl Slot {
+    fn let_go(&mut self) {
+        self.wanted = None;
+        self.paused = false;
+    }
+}
+
 /// What to ask of librdkafka, in this order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -94,7 +101,7 @@ impl Assignment {
             self.owned.remove(partition);
             for topic in self.topics.iter_mut().filter(|topic| topic.local == partition.topic) {
                 if let Some(slot) = slot_mut(&mut topic.slots, partition.partition) {
-                    slot.wanted = None;
+                    slot.let_go();
                 }
             }
             if let Some(revoking) = &mut self.revoking {
@@ -109,7 +116,7 @@ impl Assignment {
         answer_due
     }
 
-    /// Wants a partition to be read from `offset` on. It is not paused afterwards, whatever it was before.
+    /// Wants a partition to be read from `offset` on. If it is paused it stays so.
     pub fn fetch_from(&mut self, partition: &TopicPartition, offset: i64) -> Result<()> {
         let Some(index) = self.topics.iter().position(|topic| topic.name == partition.topic) else {
             return Err(Error::fatal(format!("{partition} belongs to no subscribed topic")));
@@ -127,7 +134,6 @@ impl Assignment {
         let slot = &mut slots[number];
         slot.wanted = Some(self.requests);
         slot.position = offset.max(0);
-        slot.paused = false;
         self.changed = true;
         Ok(())
     }
@@ -135,7 +141,7 @@ impl Assignment {
     pub fn stop_fetching(&mut self, partitions: &[TopicPartition]) {
         for partition in partitions {
             if let Some(slot) = self.slot(&partition.topic, partition.partition) {
-                slot.wanted = None;
+                slot.let_go();
             }
         }
         self.changed = true;

@@ -80,9 +80,6 @@ const APPENDER: Properties = &[
 const APPENDER_FIXED: Properties =
     &[("enable.idempotence", "true"), ("acks", "all"), ("partitioner", "murmur2_random")];
 
-/// Set from fields of the configuration; as a pass-through property they would contradict those.
-const FROM_FIELDS: &[(&str, &str)] =
-    &[("bootstrap.servers", "bootstrap_servers"), ("group.id", "application_id"), ("group.instance.id", "group_instance_id")];
 
 impl KafkaSettings {
     /// Checks the pass-through properties without connecting.
@@ -129,8 +126,17 @@ impl KafkaSettings {
     }
 
     fn refuse_contradiction(&self, name: &str, value: &str, fixed: Properties) -> Result<()> {
-        if let Some((_, field)) = FROM_FIELDS.iter().find(|(property, _)| *property == name) {
-            return Err(Error::refuse(format!("Kafka property {name} can't be passed through: set {field} instead")));
+        let field = match name {
+            "bootstrap.servers" => Some(("bootstrap_servers", Some(&self.bootstrap_servers))),
+            "group.id" => Some(("application_id", Some(&self.application_id))),
+            "group.instance.id" => Some(("group_instance_id", self.group_instance_id.as_ref())),
+            _ => None,
+        };
+        if let Some((field, given)) = field.filter(|(_, given)| given.is_none_or(|given| given != value)) {
+            let given = given.map_or("nothing", String::as_str);
+            return Err(Error::refuse(format!(
+                "Kafka property {name} can't be passed through beside {field} = {given}: set {field} instead"
+            )));
         }
         match fixed.iter().find(|(property, _)| *property == name) {
             Some((_, needed)) if *needed != value => Err(Error::refuse(format!(
