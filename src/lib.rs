@@ -21,3 +21,5 @@ pub mod stream;
 pub mod adapter;
 
 pub mod config;
+
+pub mod testing;
