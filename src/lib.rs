@@ -15,3 +15,5 @@ pub mod topology;
 pub mod adapter;
 
 pub mod config;
+
+pub mod testing;

@@ -12,12 +12,14 @@
 mod admin;
 mod connection;
 mod fault;
+mod probe;
 mod read;
 mod schema;
 mod store;
 mod write;
 
-pub use admin::{Finding, MilvusAdmin};
+pub use admin::{Finding, MilvusAdmin, Severity};
+pub use probe::Visibility;
 pub use read::StoredRow;
 pub use store::MilvusStore;
 

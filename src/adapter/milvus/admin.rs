@@ -139,6 +139,10 @@ impl MilvusAdmin {
         })
     }
 
+    pub(super) fn service(&self) -> Service {
+        self.service.clone()
+    }
+
     async fn standing(&self, name: &str) -> Result<Standing> {
         let request = DescribeCollectionRequest::builder().collection_name(name).build().map_err(asking("the collection"))?;
         match self.client.describe_collection(request).await {

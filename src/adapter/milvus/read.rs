@@ -19,6 +19,15 @@ const READ_BACK_IDS: usize = 8_192;
 const PAGE_ROWS_MAX: usize = 8_192;
 const PAGE_BYTES: usize = 2 * 1024 * 1024;
 
+/// Which rows a read must see.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Freshness {
+    /// All that were acknowledged before it; it waits for them.
+    Strong,
+    /// Those that are visible now.
+    Whatever,
+}
+
 /// One row as it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredRow {
@@ -29,16 +38,17 @@ pub struct StoredRow {
     pub metadata: Vec<u8>,
 }
 
-/// The versions held for these ids, read with strong consistency; ids that are not there are left out.
+/// The versions held for these ids; ids that are not there are left out.
 pub(super) async fn versions_of(
     mut service: Service,
     spec: &CollectionSpec,
     ids: &[VectorId],
+    freshness: Freshness,
 ) -> Result<Vec<StoredVersion>, StoreError> {
     let mut found = Vec::with_capacity(ids.len());
     for chunk in ids.chunks(READ_BACK_IDS) {
         let fields = [ID_COLUMN, HLC_COLUMN, ORIGIN_COLUMN, SEQUENCE_COLUMN];
-        let columns = query(&mut service, spec, id_filter(spec, chunk)?, &fields, None).await?;
+        let columns = query(&mut service, spec, id_filter(spec, chunk)?, &fields, None, freshness).await?;
         for (id, version) in columns.ids(spec)?.into_iter().zip(columns.versions()?) {
             found.push(StoredVersion { id, hlc: version.hlc, origin: version.origin, sequence: version.sequence });
         }
@@ -60,7 +70,7 @@ pub(super) async fn scan(
             None => everything(spec.id),
         };
         let fields = [ID_COLUMN, VECTOR_COLUMN, HLC_COLUMN, ORIGIN_COLUMN, SEQUENCE_COLUMN, DYNAMIC_COLUMN];
-        let columns = query(&mut service, spec, filter, &fields, Some(limit)).await?;
+        let columns = query(&mut service, spec, filter, &fields, Some(limit), Freshness::Strong).await?;
         let ids = columns.ids(spec)?;
         let Some(greatest) = ids.iter().max().cloned() else { return Ok(()) };
         let (vectors, versions, metadata) = (columns.vectors()?, columns.versions()?, columns.metadata()?);
@@ -89,13 +99,18 @@ async fn query(
     filter: String,
     fields: &[&str],
     limit: Option<usize>,
+    freshness: Freshness,
 ) -> Result<Columns, StoreError> {
+    let consistency = match freshness {
+        Freshness::Strong => ConsistencyLevel::Strong,
+        Freshness::Whatever => ConsistencyLevel::Eventually,
+    };
     let request = QueryRequest {
         collection_name: spec.name.clone(),
         expr: filter,
         output_fields: fields.iter().map(|field| (*field).to_owned()).collect(),
         query_params: limit.map(|rows| KeyValuePair { key: "limit".to_owned(), value: rows.to_string() }).into_iter().collect(),
-        consistency_level: ConsistencyLevel::Strong as i32,
+        consistency_level: consistency as i32,
         ..Default::default()
     };
     let results = service.query(request).await.map_err(|status| without_effect(fault::of_transport(&status)))?.into_inner();

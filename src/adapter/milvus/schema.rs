@@ -145,7 +145,7 @@ pub(super) fn index_differences(spec: &CollectionSpec, found: Option<&IndexDesc>
             expected.get_index_type(),
             expected.get_extra_params()
         );
-        let remedy = "it works as it is; to change it, drop the index in Milvus and restart the worker".to_owned();
+        let remedy = "it works as it is; to change it, release the collection, drop the index and create it anew".to_owned();
         findings.push(Finding { severity: Severity::Warn, collection: spec.name.clone(), problem, remedy });
     }
     findings

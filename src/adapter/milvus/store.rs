@@ -73,7 +73,7 @@ async fn carry_out(
             Err(_) => Err(StoreError::Ambiguous(format!("no reply from {} within {deadline:?}", spec.name))),
         },
         StoreRequest::ReadBack(ids) => {
-            let reading = read::versions_of(service, spec, &ids);
+            let reading = read::versions_of(service, spec, &ids, read::Freshness::Strong);
             let outcome = match tokio::time::timeout(deadline, reading).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(StoreError::Unavailable(format!("{} not read within {deadline:?}", spec.name))),
@@ -95,7 +95,7 @@ async fn write(service: Service, spec: &CollectionSpec, batch: &RowBatch, deadli
     }
 }
 
-async fn upsert(mut service: Service, request: Option<UpsertRequest>, deadline: Duration) -> Result<u64, StoreError> {
+pub(super) async fn upsert(mut service: Service, request: Option<UpsertRequest>, deadline: Duration) -> Result<u64, StoreError> {
     let Some(request) = request else { return Ok(0) };
     let mut request = tonic::Request::new(request);
     request.set_timeout(deadline);

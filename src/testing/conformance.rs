@@ -1,0 +1,4 @@
+//! What every implementation of a port must do: one suite per port, run on the in-memory implementation and
+//! on the real one.
+
+pub mod vector;
