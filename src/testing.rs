@@ -1,3 +1,3 @@
-//! What users (and our own tests) need to test a topology or an adapter.
+//! What users (and our own tests) need to test a topology or an adapter of their own.
 
 pub mod conformance;
