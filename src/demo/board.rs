@@ -1,0 +1,85 @@
+//! What the run's threads tell each other: how far each is, and that something has changed.
+
+use crate::base::ids::TopicPartition;
+use crate::task::metrics::Totals;
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A worker's own account.
+#[derive(Debug, Clone, Default)]
+pub(super) struct WorkerStatus {
+    pub totals: Totals,
+    /// Per source partition the offset up to which all is settled.
+    pub settled: BTreeMap<TopicPartition, i64>,
+}
+
+#[derive(Default)]
+pub(super) struct BoardState {
+    pub workers: Vec<WorkerStatus>,
+    pub sent: usize,
+    /// Links that were cut while there was something to carry, and healed.
+    pub cuts: u64,
+    /// What happened, in words, oldest first.
+    pub events: Vec<String>,
+    pub failure: Option<String>,
+    version: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Board {
+    state: Mutex<BoardState>,
+    changed: Condvar,
+}
+
+impl Board {
+    pub fn new(workers: usize) -> Self {
+        let state = BoardState { workers: vec![WorkerStatus::default(); workers], ..BoardState::default() };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    pub fn read(&self) -> MutexGuard<'_, BoardState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn report(&self, worker: usize, status: WorkerStatus) {
+        self.change(|state| state.workers[worker] = status);
+    }
+
+    pub fn sent_one(&self) {
+        self.read().sent += 1;
+    }
+
+    pub fn healed(&self, held_back: i64) {
+        self.change(|state| state.cuts += u64::from(held_back > 0));
+    }
+
+    pub fn event(&self, what: String) {
+        self.change(|state| state.events.push(what));
+    }
+
+    /// The first failure of any thread counts: the others follow from it.
+    pub fn fail(&self, why: impl ToString) {
+        self.change(|state| {
+            state.failure.get_or_insert_with(|| why.to_string());
+        });
+    }
+
+    pub fn changed(&self) {
+        self.change(|_| {});
+    }
+
+    /// Waits for a change after `seen`; answers the version that there is now.
+    pub fn wait(&self, seen: u64, at_most: Duration) -> u64 {
+        let waited = self.changed.wait_timeout_while(self.read(), at_most, |state| state.version == seen);
+        waited.unwrap_or_else(PoisonError::into_inner).0.version
+    }
+
+    fn change(&self, act: impl FnOnce(&mut BoardState)) {
+        let mut state = self.read();
+        act(&mut state);
+        state.version += 1;
+        drop(state);
+        self.changed.notify_all();
+    }
+}
