@@ -14,14 +14,20 @@ pub(super) struct WorkerStatus {
     pub settled: BTreeMap<TopicPartition, i64>,
 }
 
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Incident {
+    pub at: Duration,
+    pub what: String,
+}
+
 #[derive(Default)]
 pub(super) struct BoardState {
     pub workers: Vec<WorkerStatus>,
     pub sent: usize,
     /// Links that were cut while there was something to carry, and healed.
     pub cuts: u64,
-    /// What happened, in words, oldest first.
-    pub events: Vec<String>,
+    /// What happened and when in the run, oldest first.
+    pub events: Vec<Incident>,
     pub failure: Option<String>,
     version: u64,
 }
@@ -54,15 +60,17 @@ impl Board {
         self.change(|state| state.cuts += u64::from(held_back > 0));
     }
 
-    pub fn event(&self, what: String) {
-        self.change(|state| state.events.push(what));
+    pub fn event(&self, at: Duration, what: String) {
+        self.change(|state| state.events.push(Incident { at, what }));
     }
 
-    /// The first failure of any thread counts: the others follow from it.
-    pub fn fail(&self, why: impl ToString) {
-        self.change(|state| {
-            state.failure.get_or_insert_with(|| why.to_string());
-        });
+    /// Takes a thread's result. The first failure counts: others follow from it.
+    pub fn note<E: ToString>(&self, outcome: Result<(), E>) {
+        if let Err(error) = outcome {
+            self.change(|state| {
+                state.failure.get_or_insert_with(|| error.to_string());
+            });
+        }
     }
 
     pub fn changed(&self) {

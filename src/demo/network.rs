@@ -44,6 +44,7 @@ pub(super) fn run(world: &World, pace: Pace, board: &Board, stop: &Stop) -> Resu
 fn keep_to_schedule(phase: Phase, world: &World, pace: Pace, now: Now, board: &Board) -> Result<Phase, BrokerError> {
     let fraction = pace.fraction(now);
     let (a, b) = (&world.regions[CUT_PAIR.0].region, &world.regions[CUT_PAIR.1].region);
+    let at = now.since(pace.started);
     let mut links = world.links();
     let pair = links.iter_mut().filter(|link| [CUT_PAIR, (CUT_PAIR.1, CUT_PAIR.0)].contains(&(link.from, link.to)));
     match phase {
@@ -51,7 +52,7 @@ fn keep_to_schedule(phase: Phase, world: &World, pace: Pace, now: Now, board: &B
             for link in pair {
                 link.mirror.cut();
             }
-            board.event(format!("the link between {a} and {b} is cut"));
+            board.event(at, format!("the link between {a} and {b} is cut"));
             Ok(Phase::Cut)
         }
         Phase::Cut if fraction >= CUT_UNTIL => {
@@ -62,7 +63,7 @@ fn keep_to_schedule(phase: Phase, world: &World, pace: Pace, now: Now, board: &B
                 link.mirror.restart();
                 link.mirror.heal();
             }
-            board.event(format!("the link between {a} and {b} is healed; {held_back} records waited"));
+            board.event(at, format!("the link between {a} and {b} is healed; {held_back} records waited"));
             board.healed(held_back);
             Ok(Phase::Healed)
         }

@@ -48,8 +48,12 @@ pub struct Report {
 impl Report {
     /// Kinds of trouble that did not occur, so that this run proves nothing about them.
     pub fn missing_trouble(&self) -> Vec<&'static str> {
-        let kinds =
-            [("duplicates", self.duplicates), ("stale changes", self.stale), ("conflicts", self.conflicts), ("a cut link", self.cuts)];
+        let kinds = [
+            ("duplicates", self.duplicates),
+            ("stale changes", self.stale),
+            ("conflicts", self.conflicts),
+            ("a cut link", self.cuts),
+        ];
         kinds.into_iter().filter(|(_, count)| *count == 0).map(|(kind, _)| kind).collect()
     }
 
@@ -64,7 +68,11 @@ impl fmt::Display for Report {
         writeln!(f, "{} changes written in {} regions (seed {})", self.changes, self.regions.len(), self.seed)?;
         writeln!(f)?;
         let heads = ["region", "applied", "duplicates", "stale", "conflicts", "dead letters", "rows"];
-        writeln!(f, "  {:<8}{:>10}{:>12}{:>9}{:>11}{:>14}{:>9}", heads[0], heads[1], heads[2], heads[3], heads[4], heads[5], heads[6])?;
+        writeln!(
+            f,
+            "  {:<8}{:>10}{:>12}{:>9}{:>11}{:>14}{:>9}",
+            heads[0], heads[1], heads[2], heads[3], heads[4], heads[5], heads[6]
+        )?;
         for region in &self.regions {
             let RegionReport { region, applied, duplicates, stale, conflicts, dead_letters, rows } = region;
             writeln!(f, "  {region:<8}{applied:>10}{duplicates:>12}{stale:>9}{conflicts:>11}{dead_letters:>14}{rows:>9}")?;

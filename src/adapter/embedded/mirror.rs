@@ -100,14 +100,18 @@ impl MirrorLink {
         Ok(copied)
     }
 
+    /// The next offset of a source partition that is to be copied.
+    pub fn position(&self, source: &TopicPartition) -> i64 {
+        self.streams.get(source).map_or(0, |stream| stream.position)
+    }
+
     /// Records of the source that have not been copied.
     pub fn outstanding(&self) -> Result<i64, BrokerError> {
         let mut outstanding = 0;
         for (topic, partitions) in self.from.topics().into_iter().filter(|(topic, _)| topic.starts_with(CHANGE_TOPIC)) {
             for number in 0..partitions {
                 let source = TopicPartition::new(topic.clone(), number);
-                let position = self.streams.get(&source).map_or(0, |stream| stream.position);
-                outstanding += self.from.bounds(&source)?.end - position;
+                outstanding += self.from.bounds(&source)?.end - self.position(&source);
             }
         }
         Ok(outstanding)
