@@ -35,7 +35,7 @@ pub struct DemoOptions {
     pub dim: usize,
     /// How long the writers write; the regions settle within a moment after that.
     pub seconds: u64,
-    /// Print one JSON object instead of a text; up to the caller, who prints the report.
+    /// The report is for a machine: progress goes in plain lines. (The caller prints the report.)
     pub json: bool,
 }
 

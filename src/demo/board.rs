@@ -1,18 +1,7 @@
 //! What the run's threads tell each other: how far each is, and that something has changed.
 
-use crate::base::ids::TopicPartition;
-use crate::task::metrics::Totals;
-use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-/// A worker's own account.
-#[derive(Debug, Clone, Default)]
-pub(super) struct WorkerStatus {
-    pub totals: Totals,
-    /// Per source partition the offset up to which all is settled.
-    pub settled: BTreeMap<TopicPartition, i64>,
-}
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Incident {
@@ -22,7 +11,6 @@ pub(super) struct Incident {
 
 #[derive(Default)]
 pub(super) struct BoardState {
-    pub workers: Vec<WorkerStatus>,
     pub sent: usize,
     /// Links that were cut while there was something to carry, and healed.
     pub cuts: u64,
@@ -39,17 +27,8 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub fn new(workers: usize) -> Self {
-        let state = BoardState { workers: vec![WorkerStatus::default(); workers], ..BoardState::default() };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
-    }
-
     pub fn read(&self) -> MutexGuard<'_, BoardState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn report(&self, worker: usize, status: WorkerStatus) {
-        self.change(|state| state.workers[worker] = status);
     }
 
     pub fn sent_one(&self) {

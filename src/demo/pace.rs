@@ -42,23 +42,10 @@ impl Stop {
         self.changed.notify_all();
     }
 
-    pub fn is_set(&self) -> bool {
-        *self.set.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits for it; answers whether it was set before the time was over.
     pub fn wait(&self, at_most: Duration) -> bool {
         let set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.changed.wait_timeout_while(set, at_most, |set| !*set);
         *waited.unwrap_or_else(PoisonError::into_inner).0
-    }
-}
-
-/// Sets the stop when it goes out of scope, however that comes about.
-pub(super) struct StopOnDrop<'a>(pub &'a Stop);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.set();
     }
 }

@@ -1,12 +1,15 @@
 //! The run at a glance: what the view shows, gathered from the board, the links and the logs.
 
-use super::board::{Board, BoardState, Incident};
+use super::board::{Board, Incident};
 use super::pace::Pace;
+use super::worker::{Workers, settled};
 use super::world::{DOCUMENTS, World};
 use crate::adapter::embedded::broker::{Broker, BrokerError};
 use crate::base::ids::TopicPartition;
 use crate::base::time::{Clock, Now, UnixMs};
+use crate::stream::report::ThreadReport;
 use crate::task::heartbeat;
+use crate::task::metrics::Totals;
 use std::time::Duration;
 
 /// Rates are over the last second or so.
@@ -50,6 +53,7 @@ pub(super) struct Snapshot {
 
 pub(super) struct Observer<'a> {
     world: &'a World,
+    workers: &'a Workers,
     board: &'a Board,
     pace: Pace,
     planned: usize,
@@ -59,18 +63,19 @@ pub(super) struct Observer<'a> {
 }
 
 impl<'a> Observer<'a> {
-    pub fn new(world: &'a World, board: &'a Board, pace: Pace, planned: usize) -> Self {
+    pub fn new(world: &'a World, workers: &'a Workers, board: &'a Board, pace: Pace, planned: usize) -> Self {
         let regions = world.regions.len();
-        Self { world, board, pace, planned, mark: (Duration::ZERO, vec![0; regions]), rates: vec![0.0; regions] }
+        Self { world, workers, board, pace, planned, mark: (Duration::ZERO, vec![0; regions]), rates: vec![0.0; regions] }
     }
 
     pub fn snapshot(&mut self, events_max: usize) -> Result<Snapshot, BrokerError> {
         let now = self.world.clock.now();
-        let pairs = self.pairs(now)?;
-        let state = self.board.read();
+        let workers = self.workers.reports();
+        let pairs = self.pairs(&workers, now)?;
         let elapsed = now.since(self.pace.started);
-        take_rates(&mut self.mark, &mut self.rates, elapsed, &state);
-        let regions = (0..self.world.regions.len()).map(|region| self.region(region, &state)).collect();
+        take_rates(&mut self.mark, &mut self.rates, elapsed, &workers);
+        let regions = workers.iter().enumerate().map(|(region, worker)| self.region(region, &worker.totals)).collect();
+        let state = self.board.read();
         Ok(Snapshot {
             elapsed,
             sent: state.sent,
@@ -82,8 +87,8 @@ impl<'a> Observer<'a> {
         })
     }
 
-    fn region(&self, region: usize, state: &BoardState) -> RegionStatus {
-        let (world, totals) = (&self.world.regions[region], &state.workers[region].totals);
+    fn region(&self, region: usize, totals: &Totals) -> RegionStatus {
+        let world = &self.world.regions[region];
         RegionStatus {
             name: world.region.to_string(),
             applied_per_second: self.rates[region],
@@ -96,11 +101,11 @@ impl<'a> Observer<'a> {
         }
     }
 
-    fn pairs(&self, now: Now) -> Result<Vec<PairStatus>, BrokerError> {
+    fn pairs(&self, workers: &[ThreadReport], now: Now) -> Result<Vec<PairStatus>, BrokerError> {
         let mut pairs = Vec::new();
         for link in self.world.links().iter() {
             let (from, to) = (link.from, link.to);
-            let settled = self.board.read().workers[to].settled.clone();
+            let settled = settled(&workers[to]);
             let mut oldest: Option<UnixMs> = None;
             let mut look = |broker: &Broker, partition: &TopicPartition, position: i64| {
                 let found = oldest_change(broker, partition, position)?;
@@ -118,12 +123,12 @@ impl<'a> Observer<'a> {
     }
 }
 
-fn take_rates(mark: &mut (Duration, Vec<u64>), rates: &mut [f64], elapsed: Duration, state: &BoardState) {
+fn take_rates(mark: &mut (Duration, Vec<u64>), rates: &mut [f64], elapsed: Duration, workers: &[ThreadReport]) {
     let span = elapsed.saturating_sub(mark.0);
     if span < RATE_WINDOW {
         return;
     }
-    for (region, worker) in state.workers.iter().enumerate() {
+    for (region, worker) in workers.iter().enumerate() {
         let applied = worker.totals.applied;
         rates[region] = applied.saturating_sub(mark.1[region]) as f64 / span.as_secs_f64();
         mark.1[region] = applied;

@@ -14,8 +14,9 @@ pub(super) enum View {
 }
 
 impl View {
-    pub fn open() -> io::Result<Self> {
-        if io::stderr().is_terminal() { Ok(View::Page(page::Page::open()?)) } else { Ok(View::Lines(lines::Lines::default())) }
+    /// The page, where there is a terminal to show it on and nobody has asked for `lines`.
+    pub fn open(lines: bool) -> io::Result<Self> {
+        if lines || !io::stderr().is_terminal() { Ok(View::Lines(lines::Lines::default())) } else { Ok(View::Page(page::Page::open()?)) }
     }
 
     pub fn interval(&self) -> Duration {
