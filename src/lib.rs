@@ -12,6 +12,14 @@ pub mod region;
 
 pub mod topology;
 
+pub mod processor;
+
+pub mod task;
+
+pub mod stream;
+
 pub mod adapter;
 
 pub mod config;
+
+pub mod testing;

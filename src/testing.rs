@@ -1,0 +1,3 @@
+//! What users (and our own tests) need to test a topology or an adapter.
+
+pub mod conformance;
