@@ -12,6 +12,10 @@ pub mod region;
 
 pub mod topology;
 
+pub mod processor;
+
+pub mod ops;
+
 pub mod adapter;
 
 pub mod config;
