@@ -19,3 +19,5 @@ pub mod ops;
 pub mod adapter;
 
 pub mod config;
+
+pub mod testing;
