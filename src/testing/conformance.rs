@@ -1,3 +1,5 @@
-//! What every implementation of a port must do, run against the in-memory and the real ones alike.
+//! What every implementation of a port must do: one suite per port, run on the in-memory implementation and
+//! on the real one.
 
 pub mod log;
+pub mod vector;
