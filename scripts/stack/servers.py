@@ -38,6 +38,12 @@ def kafka_java(stack, heap, *arguments):
     return java(stack, heap, log4j, "-cp", f"{KAFKA_DIR}/*", *arguments)
 
 
+def read_env_file(path):
+    """The variables of a file that docker compose reads as env_file."""
+    lines = (line for line in path.read_text().splitlines() if line and not line.startswith("#"))
+    return dict(line.split("=", 1) for line in lines)
+
+
 def http_ok(url, body=None):
     headers = {"Content-Type": "application/vnd.schemaregistry.v1+json"} if body else {}
     try:
@@ -215,17 +221,14 @@ class Registry(Server):
     ports = ("http",)
 
     def prepare(self, stack):
-        shared = (DOCKER / "registry/registry.env").read_text()
-        lines = (line for line in shared.splitlines() if line and not line.startswith("#"))
-        environment = dict(line.split("=", 1) for line in lines)
-        environment.update({
+        jar = next(REGISTRY_DIR.glob("*-runner.jar"))
+        return java(stack, "384m", "-jar", str(jar)), {
+            **read_env_file(DOCKER / "registry/registry.env"),
             "QUARKUS_HTTP_HOST": HOST,
             "HTTP_PORT": str(stack.port(self.name, "http")),
             # In a file, so that a restarted registry still knows the ids it gave out.
             "REGISTRY_DATASOURCE_URL": f"jdbc:h2:file:{self.data(stack)}/registry",
-        })
-        [jar] = REGISTRY_DIR.glob("*-runner.jar")
-        return java(stack, "384m", "-jar", str(jar)), environment
+        }
 
     def url(self, stack):
         return f"http://{self.address(stack)}/apis/ccompat/v7"
@@ -265,7 +268,6 @@ class Milvus(Server):
         )
         template = (MILVUS_DIR / "config.yaml.template").read_text()
         (configs / "milvus.yaml").write_text(fill_template(template, values))
-        shutil.copy(DOCKER / "milvus/user.yaml", configs)
         shutil.copy(MILVUS_DIR / "glog.conf", configs)
         # The etcd inside takes its ports from nowhere but a file of its own.
         clients, peers = (f"http://{self.address(stack, port)}" for port in ("etcd", "etcd_peer"))
@@ -277,11 +279,11 @@ class Milvus(Server):
             f"initial-cluster: default={peers}\n"
         )
         return [str(MILVUS_DIR / "bin/milvus"), "run", "standalone"], {
+            **read_env_file(DOCKER / "milvus/milvus.env"),
             "DEPLOY_MODE": "STANDALONE",
             "ETCD_CONFIG_PATH": str(configs / "etcd.yaml"),
             "LD_LIBRARY_PATH": str(MILVUS_DIR / "bin"),
             "METRICS_PORT": str(stack.port(self.name, "metrics")),
-            "MILVUS_RUN_DIR": str(data / "run"),
         }
 
     def ready(self, stack):
