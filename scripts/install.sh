@@ -7,6 +7,7 @@
 #           servers and the test clients into ${XDG_CACHE_HOME:-~/.cache}/driftless
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=scripts/stack/versions.sh
 . "$here/stack/versions.sh"
 # As root in a container is fine.
 export PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -58,21 +59,22 @@ part() {
     say "$(basename "$1") in $((SECONDS - begin)) s"
 }
 
-maven() { retried mvn -q -B -ntp -f "$here/stack/pom.xml" -Dkafka.version=$kafka_version "$@"; }
+maven() { retried mvn -q -B -ntp -f "$here/stack/pom.xml" -Dkafka.version="$kafka_version" "$@"; }
 
 fetch_kafka() { maven dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD"; }
 
 fetch_registry() {
-    local name=apicurio-registry-app
-    maven dependency:copy -Dartifact=io.apicurio:$name:$registry_version:tar.gz:all -DoutputDirectory="$PWD"
-    tar xzf $name-$registry_version-all.tar.gz
-    rm $name-$registry_version-all.tar.gz
+    local artifact=apicurio-registry-app
+    maven dependency:copy -DoutputDirectory="$PWD" \
+        -Dartifact="io.apicurio:$artifact:$registry_version:tar.gz:all"
+    tar xzf "$artifact-$registry_version-all.tar.gz"
+    rm "$artifact-$registry_version-all.tar.gz"
 }
 
 # The wheel is only a box: taken out of it are the programs, which are compressed, and the
 # template of their configuration.
 fetch_milvus() {
-    retried python3 -m pip install -q --no-deps --no-compile --target wheel milvus==$milvus_version
+    retried python3 -m pip install -q --no-deps --no-compile --target wheel "milvus==$milvus_version"
     mkdir bin
     python3 - <<'END'
 import lzma, pathlib, shutil

@@ -34,6 +34,7 @@ Exit code: 0 done, 1 failed, 2 wrong usage.
 END
 }
 
+# shellcheck source=scripts/stack/versions.sh
 . "$here/stack/versions.sh"
 export DRIFTLESS_STACK_HOME=${DRIFTLESS_STACK_HOME:-$cache/stack}
 export DRIFTLESS_STACK=$here/stack.sh

@@ -19,6 +19,7 @@ usage. Build output goes to CARGO_TARGET_DIR [${XDG_CACHE_HOME:-~/.cache}/driftl
 END
 }
 
+# shellcheck source=scripts/stack/versions.sh
 . scripts/stack/versions.sh
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
 export DRIFTLESS_BIN=$CARGO_TARGET_DIR/release/driftless

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced: which version of what, and where it is installed. A new version is a new folder, so
 # that a running stack keeps the files it was started from.
 kafka_version=4.3.1           # 4.4.0 lacks connect-mirror and kafka-tools on Maven Central
