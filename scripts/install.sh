@@ -59,7 +59,7 @@ part() {
     say "$(basename "$1") in $((SECONDS - begin)) s"
 }
 
-maven() { retried mvn -q -B -ntp -f "$here/stack/pom.xml" -Dkafka.version="$kafka_version" "$@"; }
+maven() { retried mvn -q -B -ntp -Dstyle.color=never -f "$here/stack/pom.xml" -Dkafka.version="$kafka_version" "$@"; }
 
 fetch_kafka() { maven dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD"; }
 

@@ -36,7 +36,7 @@ def mounted_files(service):
 
 
 def addresses(service):
-    """The host:port pairs in a service's environment and, for a worker, in its configuration."""
+    """The host:port pairs in a service's environment and, for our own, in their configuration."""
     text = " ".join(str(value) for value in service.get("environment", {}).values())
     for file in mounted_files(service):
         if file.suffix == ".toml" and file.exists():
@@ -47,7 +47,8 @@ def addresses(service):
 compose = yaml.safe_load((DOCKER / "compose.yml").read_text())
 services = compose["services"]
 
-expected = {f"{part}-{region}" for part in ("kafka", "mirrormaker", "registry", "milvus", "worker") for region in REGIONS}
+PARTS = ("kafka", "mirrormaker", "registry", "milvus", "topics", "worker")
+expected = {f"{part}-{region}" for part in PARTS for region in REGIONS}
 check("each region is complete", sorted(expected ^ set(services)))
 
 files = {name: mounted_files(service) for name, service in services.items()}
@@ -56,13 +57,22 @@ builds = [service["build"] for service in services.values() if "build" in servic
 dockerfiles = {(DOCKER / build["context"] / build["dockerfile"]).resolve() for build in builds}
 check("Dockerfiles exist", (str(f) for f in dockerfiles if not f.is_file()))
 
+
+
+def never_fulfilled(other, condition):
+    """Whether waiting for a service that way would be for ever."""
+    if condition == "service_healthy":
+        return "healthcheck" not in services.get(other, {})
+    return other not in services
+
+
 check(
-    "services that are waited for exist and have a health check",
+    "services that are waited for exist, with a health check where one is asked for",
     (
-        f"{name} waits for {other}"
+        f"{name} waits for {other} as {how['condition']}"
         for name, service in services.items()
-        for other in service.get("depends_on", ())
-        if "healthcheck" not in services.get(other, {})
+        for other, how in service.get("depends_on", {}).items()
+        if never_fulfilled(other, how["condition"])
     ),
 )
 # The ports on which the images listen for other containers.
@@ -78,7 +88,7 @@ check(
 )
 
 stack = (ROOT / "scripts/stack/servers.py").read_text()
-shared = {str(f.relative_to(DOCKER)) for n in files for f in files[n] if not n.startswith("worker")}
+shared = {str(f.relative_to(DOCKER)) for n in files for f in files[n] if "driftless" not in services[n]["image"]}
 check("its servers' files are those of the stack", (f for f in shared if f'"{f}"' not in stack))
 read_by_stack = set(re.findall(r'DOCKER / "([^"]+)"', stack))
 check("it uses every file of the stack", read_by_stack - shared)

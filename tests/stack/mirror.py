@@ -18,6 +18,7 @@ RETENTION_MS, MIRROR_RETENTION_MS = "259200000", "1209600000"
 TOPIC = f"vector-cdc-{uuid.uuid4().hex[:8]}"
 SECONDS_MAX = 60
 PRODUCERS = {kafka: Producer({"bootstrap.servers": kafka, "linger.ms": 0}) for kafka in (US, EU)}
+ADMINS = {kafka: AdminClient({"bootstrap.servers": kafka}) for kafka in (US, EU)}
 
 
 def check(name, good, detail=""):
@@ -39,19 +40,17 @@ def eventually(condition):
 
 
 def create_topic(kafka, topic, **config):
-    admin = AdminClient({"bootstrap.servers": kafka})  # Must live for as long as its answer takes.
-    [done] = admin.create_topics([NewTopic(topic, PARTITIONS, 1, config=config)]).values()
+    [done] = ADMINS[kafka].create_topics([NewTopic(topic, PARTITIONS, 1, config=config)]).values()
     done.result()
 
 
 def topics(kafka):
-    return AdminClient({"bootstrap.servers": kafka}).list_topics(timeout=10).topics
+    return ADMINS[kafka].list_topics(timeout=10).topics
 
 
 def settings(kafka, topic):
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-    admin = AdminClient({"bootstrap.servers": kafka})
-    [done] = admin.describe_configs([resource]).values()
+    [done] = ADMINS[kafka].describe_configs([resource]).values()
     return {name: entry.value for name, entry in done.result().items()}
 
 
