@@ -3,6 +3,8 @@
 //! Nothing in here knows of Kafka, Milvus or a topology; every other layer may use it.
 
 pub mod error;
+pub mod fault;
 pub mod ids;
 pub mod metric;
+pub mod section;
 pub mod time;

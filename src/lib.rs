@@ -13,3 +13,5 @@ pub mod region;
 pub mod topology;
 
 pub mod adapter;
+
+pub mod config;

@@ -10,6 +10,7 @@ pub mod decode;
 pub mod framing;
 pub mod id;
 pub mod json;
+pub(crate) mod metadata;
 pub mod raw;
 pub mod reason;
 pub mod schema;

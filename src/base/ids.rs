@@ -52,12 +52,40 @@ pub enum VectorId {
 
 impl fmt::Display for VectorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text(&mut IdBuffer::default()))
+    }
+}
+
+/// Room for the text of an id that is kept as a number.
+pub type IdBuffer = [u8; 36];
+
+impl VectorId {
+    /// The canonical text, which is also the key of the id's records. Allocates nothing.
+    pub fn text<'a>(&'a self, buffer: &'a mut IdBuffer) -> &'a str {
         match self {
-            VectorId::Uuid(bits) => uuid::Uuid::from_u128(*bits).as_hyphenated().fmt(f),
-            VectorId::Int(number) => number.fmt(f),
-            VectorId::Text(text) => f.write_str(text),
+            VectorId::Uuid(bits) => uuid::Uuid::from_u128(*bits).as_hyphenated().encode_lower(buffer),
+            VectorId::Int(number) => decimal(*number, buffer),
+            VectorId::Text(text) => text,
         }
     }
+}
+
+fn decimal(number: i64, buffer: &mut IdBuffer) -> &str {
+    let mut at = buffer.len();
+    let mut rest = number.unsigned_abs();
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        at -= 1;
+        buffer[at] = b'-';
+    }
+    std::str::from_utf8(&buffer[at..]).expect("digits and a sign are ASCII")
 }
 
 /// What a version belongs to: one vector of one collection.
@@ -102,5 +130,19 @@ pub struct TaskId {
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}_{}", self.shard, self.partition)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_the_text_that_their_records_are_keyed_by() {
+        for number in [0, 7, -1, 1_000, i64::MAX, i64::MIN] {
+            assert_eq!(VectorId::Int(number).to_string(), number.to_string());
+        }
+        assert_eq!(VectorId::Uuid(0xab).to_string(), "00000000-0000-0000-0000-0000000000ab");
+        assert_eq!(VectorId::Text("ä b".into()).to_string(), "ä b");
     }
 }

@@ -51,7 +51,7 @@ pub enum BodyEncoding {
     Decoded(Box<Body>),
 }
 
-/// A metadata value, after a null has been left out.
+/// A metadata value as written; a null is left out of the row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MetaValue {
     Null,
@@ -74,4 +74,6 @@ pub struct Heartbeat {
     pub origin: Region,
     pub hlc: Hlc,
     pub record: RawRecord,
+    /// What the writer says besides: its bounds of lateness, its predecessor, the collections' hash.
+    pub metadata: Vec<(String, MetaValue)>,
 }

@@ -86,6 +86,8 @@ pub struct TaskContext {
     pub collections: Arc<Collections>,
     /// `max_lateness`, in ms: the `L` of admission.
     pub max_lateness_ms: i64,
+    /// The id of our own schema in this region's registry, for what this worker itself writes.
+    pub schema_id: u32,
 }
 
 /// Everything a processor may see and say while it has one record.

@@ -1,0 +1,64 @@
+//! What must hold between values of different sections. Each fault stands at the value that is easier to change.
+
+use super::Config;
+use crate::base::section::Section;
+use std::time::Duration;
+
+/// The local change topics keep their records for this long (`topics create`); a change that is admitted
+/// must still be there when it is read.
+pub const CHANGE_RETENTION: Duration = Duration::from_secs(72 * 3600);
+
+/// librdkafka's `session.timeout.ms` as we set it.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// librdkafka's `heartbeat.interval.ms` as we set it.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// gRPC servers of Milvus take messages of up to 64 MiB.
+const MILVUS_MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+pub fn check(root: &Section<'_, '_>, config: &Config) {
+    let at = |section: &str, key: &str| match root.section(section) {
+        Some(section) => section.place_of(key),
+        None => root.place(),
+    };
+    let shown = humantime::format_duration;
+    let session = property_ms(config, "session.timeout.ms").unwrap_or(SESSION_TIMEOUT);
+    let heartbeat = property_ms(config, "heartbeat.interval.ms").unwrap_or(HEARTBEAT_INTERVAL);
+    let rpc_deadline = config.milvus.rpc_deadline;
+    if rpc_deadline >= session {
+        let message = format!("`rpc_deadline` = {} is not below the session time-out of {}", shown(rpc_deadline), shown(session));
+        let remedy =
+            "Lower it, or raise session.timeout.ms in [kafka.properties]: a write must have ended before a partition moves.";
+        root.fault(at("milvus", "rpc_deadline"), message, remedy);
+    }
+    if heartbeat * 3 > session {
+        let message =
+            format!("heartbeat.interval.ms of {} is over a third of the session time-out {}", shown(heartbeat), shown(session));
+        root.fault(
+            at("kafka", "properties"),
+            message,
+            "Lower it, or raise session.timeout.ms, so that one lost heartbeat evicts nobody.",
+        );
+    }
+    if config.worker.drain_timeout < rpc_deadline {
+        let message =
+            format!("`drain_timeout` = {} is below `rpc_deadline` = {}", shown(config.worker.drain_timeout), shown(rpc_deadline));
+        root.fault(at("worker", "drain_timeout"), message, "Raise it: a stop must be able to wait for the write under way.");
+    }
+    if config.sink.linger >= rpc_deadline {
+        let message = format!("`linger` = {} is not below `rpc_deadline` = {}", shown(config.sink.linger), shown(rpc_deadline));
+        root.fault(at("sink", "linger"), message, "Lower it: some milliseconds are enough to fill a batch.");
+    }
+    if config.sink.batch_bytes > MILVUS_MESSAGE_BYTES_MAX / 2 {
+        let message = format!("`batch_bytes` = {} is over half of what Milvus takes in one message", config.sink.batch_bytes);
+        root.fault(at("sink", "batch_bytes"), message, "Lower it to 32MiB or less; 2MiB is usually best.");
+    }
+    if config.max_lateness >= CHANGE_RETENTION {
+        let message = format!("`max_lateness` = {} reaches the change topics' retention of 72h", shown(config.max_lateness));
+        root.fault(at("admission", "max_lateness"), message, "Lower it; 1h is usual.");
+    }
+}
+
+fn property_ms(config: &Config, name: &str) -> Option<Duration> {
+    config.kafka.properties.0.get(name).and_then(|value| value.parse().ok()).map(Duration::from_millis)
+}

@@ -1,0 +1,56 @@
+//! The merge: the greatest version takes the row, its body is read, and it is put and forwarded; losers end
+//! here, those of another origin on the conflicts topic.
+
+use crate::base::error::Result;
+use crate::merge::lww::{Verdict, judge};
+use crate::record::change::Op;
+use crate::record::decode::decode_row;
+use crate::record::reason::Rejection;
+use crate::topology::node::{Context, Message, Processor, Row};
+
+#[derive(Debug, Default)]
+pub struct LwwMerge;
+
+impl Processor for LwwMerge {
+    fn process(&mut self, message: Message, context: &mut Context<'_>) -> Result<()> {
+        let change = &message.change;
+        let Some(holder) = context.versions.holder(&change.key) else {
+            if context.floor.is_some_and(|floor| change.version.hlc < floor) {
+                // Nothing admissible and unseen is older than the floor: this is a replay of something that
+                // a tombstone, since forgotten, had already beaten.
+                context.drop_as("below-floor");
+            } else {
+                win(message, context);
+            }
+            return Ok(());
+        };
+        match judge(&change.version, || change.content_hash(), &holder.version, holder.content_hash) {
+            Verdict::Wins => win(message, context),
+            Verdict::Conflict => context.conflict(message.change, holder.version),
+            lost => context.drop_as(lost.word()),
+        }
+        Ok(())
+    }
+}
+
+/// A winner must be good to the last byte before it may hold the key: the state is the greatest *good* change.
+fn win(message: Message, context: &mut Context<'_>) {
+    match read_row(&message, context) {
+        Ok(row) => {
+            let content_hash = message.change.content_hash();
+            context.put(message.change.clone(), content_hash);
+            context.forward(Message { change: message.change, row });
+        }
+        Err(rejection) => context.reject(rejection),
+    }
+}
+
+fn read_row(message: &Message, context: &Context<'_>) -> std::result::Result<Option<Row>, Rejection> {
+    if message.change.op == Op::Delete {
+        return Ok(None);
+    }
+    let spec = context.task.collections.get(message.change.key.collection);
+    let mut row = Row { vector: Vec::with_capacity(spec.dimension), metadata: Vec::new() };
+    decode_row(&message.change, spec, &mut row.vector, &mut row.metadata)?;
+    Ok(Some(row))
+}

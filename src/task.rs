@@ -1,0 +1,18 @@
+//! One partition of the topology at work: what a stream task holds and decides.
+//!
+//! The files are the record's way through it: [`partition_group`] buffers what was polled, [`graph`] walks it
+//! through the processors, [`items`] holds the winners under way, [`lane`] batches them for the vector store,
+//! [`settlement`] says up to where each source is settled, [`reassert`] writes again what a lost reply or a
+//! zombie may have undone. [`stream_task`] ties them together; it acts by leaving [`command`]s.
+
+pub mod command;
+pub mod graph;
+pub mod heartbeat;
+pub mod items;
+pub mod lane;
+pub mod metrics;
+pub mod partition_group;
+pub mod reassert;
+pub mod settings;
+pub mod settlement;
+pub mod stream_task;

@@ -1,0 +1,96 @@
+//! What a task wants done: the only way in which it acts. The stream thread carries the commands out.
+
+use crate::base::ids::{CollectionId, TopicPartition};
+use crate::port::log::Append;
+use crate::port::vector::StoreRequest;
+use std::collections::VecDeque;
+
+/// Whose answer it is: the life of a task that asked, what for, and which one. Answers to an earlier life of a
+/// task (before it was closed) are told by `life` and dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token {
+    pub life: u32,
+    pub purpose: Purpose,
+    pub id: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Purpose {
+    /// A record that holds a ticket open: dead letter, conflict, re-key. The id names the hold.
+    Hold = 0,
+    /// An item's winning change in the vectors changelog.
+    Vector = 1,
+    /// An item's entry in the versions changelog.
+    Entry = 2,
+    Progress = 3,
+    Heartbeat = 4,
+    /// The answer to a zombie's append: the entry once more.
+    Correction = 5,
+    /// A lane's batch; the id is the collection's.
+    Batch = 6,
+    /// A lane's read-back of suspects; the id is the collection's.
+    ReadBack = 7,
+}
+
+impl Token {
+    /// `life` has 24 bits: 16 million assignments of one thread.
+    pub fn pack(self) -> u64 {
+        (u64::from(self.life) << 40) | ((self.purpose as u64) << 32) | u64::from(self.id)
+    }
+
+    pub fn unpack(packed: u64) -> Option<Self> {
+        let purpose = match (packed >> 32) as u8 {
+            0 => Purpose::Hold,
+            1 => Purpose::Vector,
+            2 => Purpose::Entry,
+            3 => Purpose::Progress,
+            4 => Purpose::Heartbeat,
+            5 => Purpose::Correction,
+            6 => Purpose::Batch,
+            7 => Purpose::ReadBack,
+            _ => return None,
+        };
+        Some(Self { life: (packed >> 40) as u32, purpose, id: packed as u32 })
+    }
+}
+
+#[derive(Debug)]
+pub enum Command {
+    Append(Append, Token),
+    Store { collection: CollectionId, request: StoreRequest, token: Token },
+    /// Read part of a partition outside of the group; the answer comes back with `reading`.
+    Read { partition: TopicPartition, from: i64, until: i64, reading: Reading },
+    /// Is the log still the one that this mark was taken from?
+    CheckSource { source: usize },
+}
+
+/// What a read is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// A hole between two of our own appends: somebody else's records in the versions changelog.
+    ForeignEntries,
+    /// The same in the vectors changelog.
+    ForeignVectors,
+    /// Winners whose place at the end of the vectors changelog a zombie has taken: appended once more.
+    Reappend,
+    /// Winners to be written to the vector store again.
+    Reassert,
+}
+
+/// Commands in the order in which they must be carried out.
+pub type Commands = VecDeque<Command>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_survives_packing() {
+        for purpose in [Purpose::Hold, Purpose::Vector, Purpose::Entry, Purpose::Progress, Purpose::ReadBack] {
+            let token = Token { life: (1 << 24) - 1, purpose, id: u32::MAX };
+            assert_eq!(Token::unpack(token.pack()), Some(token));
+        }
+        assert_eq!(Token::unpack(0xff << 32), None);
+    }
+}

@@ -1,0 +1,81 @@
+//! A partition that has been silent for an interval gets a heartbeat, so that its frontier moves, the floor
+//! with it, and a silent origin is told from a broken link. Duplicates are harmless: any worker of the region
+//! that holds the partition may write one.
+
+use crate::base::time::{Now, UnixMs};
+use crate::merge::hlc::Hlc;
+use crate::record::avro::{Encode, encode};
+use crate::record::change::{Heartbeat, MetaValue};
+use crate::record::framing;
+use crate::topology::node::TaskContext;
+use std::time::Duration;
+
+/// Metadata of a heartbeat: the admission bound and the collections' hash that its region works with, and the
+/// append time of the heartbeat before it in the partition.
+pub const MAX_LATENESS: &str = "max_lateness_ms";
+pub const SCHEMA_HASH: &str = "schema_hash";
+pub const PREVIOUS: &str = "previous_appended_at";
+
+/// The key of an origin's heartbeats; it lies in an explicit partition, whatever its hash.
+pub fn key(origin: &str) -> String {
+    format!("driftless/heartbeat/{origin}")
+}
+
+#[derive(Debug)]
+pub struct Pulse {
+    interval: Duration,
+    last: Option<Duration>,
+    previous: Option<UnixMs>,
+}
+
+impl Pulse {
+    pub fn new(interval: Duration) -> Self {
+        Self { interval, last: None, previous: None }
+    }
+
+    /// One was read from the region's own topic.
+    pub fn seen(&mut self, appended_at: UnixMs, now: Now) {
+        self.last = Some(now.monotonic);
+        self.previous = self.previous.max(Some(appended_at));
+    }
+
+    /// The value to append, if one is due now.
+    pub fn beat(&mut self, context: &TaskContext, now: Now) -> Option<Vec<u8>> {
+        if self.last.is_some_and(|last| now.monotonic.saturating_sub(last) < self.interval) {
+            return None;
+        }
+        self.last = Some(now.monotonic);
+        let mut metadata = vec![
+            (MAX_LATENESS.to_owned(), MetaValue::Long(context.max_lateness_ms)),
+            (SCHEMA_HASH.to_owned(), MetaValue::Long(context.collections.schema_hash() as i64)),
+        ];
+        if let Some(previous) = self.previous {
+            metadata.push((PREVIOUS.to_owned(), MetaValue::Long(previous.0)));
+        }
+        let content = encode(&Encode::heartbeat(Hlc::at(now.wall), context.region.as_str(), &metadata));
+        Some(framing::frame(context.schema_id, &content))
+    }
+
+    pub fn due(&self) -> Duration {
+        self.last.map_or(Duration::ZERO, |last| last + self.interval)
+    }
+}
+
+/// What a peer's heartbeat says that must be the same in every region and isn't: each a sentence with its
+/// remedy.
+pub fn disagreements(heartbeat: &Heartbeat, context: &TaskContext) -> Vec<String> {
+    let ours = [(MAX_LATENESS, context.max_lateness_ms), (SCHEMA_HASH, context.collections.schema_hash() as i64)];
+    let mut found = Vec::new();
+    for (name, expected) in ours {
+        let theirs = heartbeat.metadata.iter().find(|(key, _)| key == name).map(|(_, value)| value);
+        if let Some(MetaValue::Long(theirs)) = theirs
+            && *theirs != expected
+        {
+            found.push(format!(
+                "region {} works with {name} = {theirs}, this one with {expected}: set both configurations alike, or they will judge changes differently and diverge",
+                heartbeat.origin
+            ));
+        }
+    }
+    found
+}

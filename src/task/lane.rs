@@ -1,0 +1,255 @@
+//! A lane: the way of one collection's rows to the vector store. One batch is in flight at most (INV-2), so
+//! rows of one key arrive in version order; behind it the next batch fills up and is coalesced by key.
+//!
+//! ```text
+//!            rows + linger                 acknowledged
+//!   Idle ───────────────────► InFlight ───────────────────► Idle
+//!                              ▲    │ throttled, unavailable, no reply
+//!                     due      │    ▼
+//!                              └─ Waiting          refused: halved, both halves queued; one row: refused for good
+//! ```
+
+use crate::base::ids::{CollectionId, RowKey};
+use crate::base::time::Now;
+use crate::port::vector::{RowBatch, StoreError};
+use crate::task::items::{Item, ItemId, Items, Write};
+use crate::task::settings::TaskSettings;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The least that a throttled lane shrinks its batches to.
+const BATCH_BYTES_MIN: usize = 64 << 10;
+/// What an acknowledged batch adds to the size of the next.
+const BATCH_BYTES_STEP: usize = 64 << 10;
+
+#[derive(Debug)]
+struct Batch {
+    items: Vec<ItemId>,
+    rows: Arc<RowBatch>,
+    attempts: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    InFlight { batch: Batch, since: Now },
+    Waiting { batch: Batch, until: Duration },
+}
+
+/// What became of a batch, for the task to act on.
+#[derive(Debug, PartialEq)]
+pub enum Settled {
+    /// These items are in the vector store.
+    Acknowledged { items: Vec<ItemId>, took: Duration },
+    /// The vector store refuses this one, in its own words.
+    Refused { item: ItemId, words: String },
+    /// It will be sent again; if `suspects` it may also still land late.
+    Retrying { suspects: bool },
+    /// Halved; the halves go out next.
+    Halved,
+}
+
+#[derive(Debug)]
+pub struct Lane {
+    pub collection: CollectionId,
+    open: Vec<ItemId>,
+    open_by_key: HashMap<RowKey, ItemId>,
+    open_bytes: usize,
+    open_since: Duration,
+    /// Halves of a refused batch: before anything else.
+    halves: VecDeque<Vec<ItemId>>,
+    state: State,
+    batch_bytes: usize,
+    batch_bytes_max: usize,
+    linger: Duration,
+    retry_min: Duration,
+    retry_max: Duration,
+}
+
+impl Lane {
+    pub fn new(collection: CollectionId, settings: &TaskSettings) -> Self {
+        Self {
+            collection,
+            open: Vec::new(),
+            open_by_key: HashMap::new(),
+            open_bytes: 0,
+            open_since: Duration::ZERO,
+            halves: VecDeque::new(),
+            state: State::Idle,
+            batch_bytes: settings.batch_bytes_max,
+            batch_bytes_max: settings.batch_bytes_max,
+            linger: settings.linger,
+            retry_min: settings.retry_min,
+            retry_max: settings.retry_max,
+        }
+    }
+
+    /// Takes a row. Answers with the item that carries it: one that waited with the same key takes it over.
+    pub fn push(&mut self, item: Item, items: &mut Items, now: Now) -> (ItemId, bool) {
+        if let Some(&waiting) = self.open_by_key.get(&item.key) {
+            self.open_bytes = self.open_bytes + item.write_bytes() - items.get(waiting).write_bytes();
+            items.replace(waiting, item);
+            return (waiting, true);
+        }
+        if self.open.is_empty() {
+            self.open_since = now.monotonic;
+        }
+        self.open_bytes += item.write_bytes();
+        let key = item.key.clone();
+        let id = items.insert(item);
+        self.open.push(id);
+        self.open_by_key.insert(key, id);
+        (id, false)
+    }
+
+    /// Is a row of that key waiting to be sent?
+    pub fn waits(&self, key: &RowKey) -> bool {
+        self.open_by_key.contains_key(key)
+    }
+
+    /// The batch to send now, if there is one and none is in flight.
+    pub fn next_batch(&mut self, items: &Items, now: Now, draining: bool) -> Option<Arc<RowBatch>> {
+        let batch = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Waiting { mut batch, until } if now.monotonic >= until => {
+                batch.attempts += 1;
+                batch
+            }
+            State::Idle => self.seal(items, now, draining)?,
+            busy => {
+                self.state = busy;
+                return None;
+            }
+        };
+        let rows = batch.rows.clone();
+        self.state = State::InFlight { batch, since: now };
+        Some(rows)
+    }
+
+    fn seal(&mut self, items: &Items, now: Now, draining: bool) -> Option<Batch> {
+        let sealed = match self.halves.pop_front() {
+            Some(half) => half,
+            None if self.open.is_empty() => return None,
+            None => {
+                let waited = now.monotonic.saturating_sub(self.open_since);
+                if waited < self.linger && self.open_bytes < self.batch_bytes && !draining {
+                    return None;
+                }
+                self.take_open(items, now)
+            }
+        };
+        let rows = Arc::new(columns(&sealed, items));
+        Some(Batch { items: sealed, rows, attempts: 0 })
+    }
+
+    /// Takes as many of the waiting rows, oldest first, as one batch may hold (always at least one).
+    fn take_open(&mut self, items: &Items, now: Now) -> Vec<ItemId> {
+        let mut bytes = 0;
+        let mut count = 0;
+        for id in &self.open {
+            bytes += items.get(*id).write_bytes();
+            if count > 0 && bytes > self.batch_bytes {
+                break;
+            }
+            count += 1;
+        }
+        let rest = self.open.split_off(count);
+        let sealed = std::mem::replace(&mut self.open, rest);
+        for id in &sealed {
+            let item = items.get(*id);
+            self.open_bytes -= item.write_bytes();
+            self.open_by_key.remove(&item.key);
+        }
+        self.open_since = now.monotonic;
+        sealed
+    }
+
+    /// Takes the answer to the batch in flight.
+    pub fn settle(&mut self, outcome: Result<(), StoreError>, now: Now) -> Option<Settled> {
+        let State::InFlight { batch, since } = std::mem::replace(&mut self.state, State::Idle) else {
+            return None;
+        };
+        let error = match outcome {
+            Ok(()) => {
+                self.batch_bytes = (self.batch_bytes + BATCH_BYTES_STEP).min(self.batch_bytes_max);
+                return Some(Settled::Acknowledged { items: batch.items, took: now.since(since) });
+            }
+            Err(error) => error,
+        };
+        match error {
+            StoreError::Refused(words) if batch.items.len() == 1 => Some(Settled::Refused { item: batch.items[0], words }),
+            StoreError::Refused(_) => {
+                let mut first = batch.items;
+                let second = first.split_off(first.len() / 2);
+                self.halves.push_front(second);
+                self.halves.push_front(first);
+                Some(Settled::Halved)
+            }
+            StoreError::Throttled(_) => {
+                self.batch_bytes = (self.batch_bytes / 2).max(BATCH_BYTES_MIN);
+                self.wait(batch, now);
+                Some(Settled::Retrying { suspects: false })
+            }
+            StoreError::Unavailable(_) => {
+                self.wait(batch, now);
+                Some(Settled::Retrying { suspects: false })
+            }
+            StoreError::Ambiguous(_) => {
+                self.wait(batch, now);
+                Some(Settled::Retrying { suspects: true })
+            }
+        }
+    }
+
+    /// The wait doubles with each attempt: no hot retry.
+    fn wait(&mut self, batch: Batch, now: Now) {
+        let doubled = self.retry_min.saturating_mul(1 << batch.attempts.min(16));
+        let until = now.monotonic + doubled.min(self.retry_max);
+        self.state = State::Waiting { batch, until };
+    }
+
+    /// Items of the batch that is in flight or waits to be sent again.
+    pub fn sealed_items(&self) -> &[ItemId] {
+        match &self.state {
+            State::InFlight { batch, .. } | State::Waiting { batch, .. } => &batch.items,
+            State::Idle => &[],
+        }
+    }
+
+    /// As much waits behind the batch in flight as may: nothing more is to be taken in (INV-8).
+    pub fn is_full(&self) -> bool {
+        self.open_bytes >= self.batch_bytes_max
+    }
+
+    /// When something will be due, if nothing else happens before.
+    pub fn due(&self) -> Option<Duration> {
+        match &self.state {
+            State::Idle if self.open.is_empty() && self.halves.is_empty() => None,
+            State::Idle => Some(self.open_since + self.linger),
+            State::InFlight { .. } => None,
+            State::Waiting { until, .. } => Some(*until),
+        }
+    }
+}
+
+/// The rows as the vector store takes them: upserts in columns with one slab of floats, deletes beside.
+fn columns(sealed: &[ItemId], items: &Items) -> RowBatch {
+    let mut batch = RowBatch::default();
+    for id in sealed {
+        let item = items.get(*id);
+        match &item.write {
+            Write::Nothing => {}
+            Write::Delete => batch.deletes.push(item.key.id.clone()),
+            Write::Upsert(row) => {
+                batch.ids.push(item.key.id.clone());
+                batch.vectors.extend_from_slice(&row.vector);
+                batch.versions.push(item.version().clone());
+                batch.metadata.push(row.metadata.clone());
+            }
+        }
+    }
+    batch
+}
+
+#[cfg(test)]
+mod tests;

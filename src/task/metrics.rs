@@ -1,0 +1,156 @@
+//! A task's counters: the metrics that Prometheus sees, and the same totals as plain numbers for whoever holds
+//! the thread (the demo's view, `/tasks`, tests).
+
+use crate::base::ids::Region;
+use crate::base::metric;
+use crate::record::collection::Collections;
+use crate::record::reason::Reason;
+use metrics::{Counter, Histogram, counter, histogram};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Totals since the task began its life.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub polled: u64,
+    /// By verdict: winner, duplicate, stale, conflict, twin, below-floor, mis-keyed, rekeyed, heartbeat, …
+    pub verdicts: BTreeMap<&'static str, u64>,
+    pub dead_letters: BTreeMap<&'static str, u64>,
+    /// Rows that the vector store has acknowledged, without re-assertions.
+    pub applied: u64,
+    pub reasserted: u64,
+    pub coalesced: u64,
+}
+
+impl Totals {
+    pub fn add(&mut self, other: &Totals) {
+        self.polled += other.polled;
+        self.applied += other.applied;
+        self.reasserted += other.reasserted;
+        self.coalesced += other.coalesced;
+        for (word, count) in &other.verdicts {
+            *self.verdicts.entry(word).or_default() += count;
+        }
+        for (code, count) in &other.dead_letters {
+            *self.dead_letters.entry(code).or_default() += count;
+        }
+    }
+
+    pub fn verdict(&self, word: &str) -> u64 {
+        self.verdicts.get(word).copied().unwrap_or(0)
+    }
+}
+
+struct SourceMetrics {
+    polled: Counter,
+    apply: Histogram,
+    verdicts: Vec<(&'static str, Counter)>,
+    region: String,
+}
+
+struct CollectionMetrics {
+    upserts: Counter,
+    deletes: Counter,
+    reasserted: Counter,
+    coalesced: Counter,
+    write: Histogram,
+    rows: Histogram,
+    name: String,
+}
+
+pub struct TaskMetrics {
+    pub totals: Totals,
+    sources: Vec<SourceMetrics>,
+    collections: Vec<CollectionMetrics>,
+    pub commits: Counter,
+    pub heartbeats: Counter,
+    pub zombie_appends: Counter,
+    pub tombstones_forgotten: Counter,
+}
+
+impl TaskMetrics {
+    pub fn new(sources: &[Region], collections: &Collections) -> Self {
+        let sources = sources.iter().map(|region| {
+            let source = region.as_str().to_owned();
+            SourceMetrics {
+                polled: counter!(metric::RECORDS_POLLED, "source" => source.clone()),
+                apply: histogram!(metric::APPLY_SECONDS, "source" => source.clone()),
+                verdicts: Vec::new(),
+                region: source,
+            }
+        });
+        let collections = collections.iter().map(|(_, spec)| {
+            let rows = |op: &'static str| counter!(metric::SINK_ROWS, "collection" => spec.name.clone(), "op" => op);
+            CollectionMetrics {
+                upserts: rows("upsert"),
+                deletes: rows("delete"),
+                reasserted: counter!(metric::SINK_REASSERTED_ROWS, "collection" => spec.name.clone()),
+                coalesced: counter!(metric::SINK_COALESCED, "collection" => spec.name.clone()),
+                write: histogram!(metric::SINK_WRITE_SECONDS, "collection" => spec.name.clone()),
+                rows: histogram!(metric::SINK_BATCH_ROWS, "collection" => spec.name.clone()),
+                name: spec.name.clone(),
+            }
+        });
+        Self {
+            totals: Totals::default(),
+            sources: sources.collect(),
+            collections: collections.collect(),
+            commits: counter!(metric::COMMITS),
+            heartbeats: counter!(metric::HEARTBEATS),
+            zombie_appends: counter!(metric::ZOMBIE_APPENDS),
+            tombstones_forgotten: counter!(metric::TOMBSTONES_FORGOTTEN),
+        }
+    }
+
+    pub fn polled(&mut self, source: usize) {
+        self.totals.polled += 1;
+        self.sources[source].polled.increment(1);
+    }
+
+    pub fn verdict(&mut self, source: usize, word: &'static str) {
+        *self.totals.verdicts.entry(word).or_default() += 1;
+        let source = &mut self.sources[source];
+        if let Some((_, counter)) = source.verdicts.iter().find(|(known, _)| *known == word) {
+            counter.increment(1);
+            return;
+        }
+        let counter = counter!(metric::VERDICTS, "source" => source.region.clone(), "verdict" => word);
+        counter.increment(1);
+        source.verdicts.push((word, counter));
+    }
+
+    pub fn dead_letter(&mut self, source: usize, reason: Reason) {
+        *self.totals.dead_letters.entry(reason.code()).or_default() += 1;
+        let source = self.sources[source].region.clone();
+        counter!(metric::DEAD_LETTERS, "source" => source, "reason" => reason.code()).increment(1);
+    }
+
+    pub fn applied(&mut self, source: usize, collection: usize, delete: bool, latency: Duration) {
+        self.totals.applied += 1;
+        let collection = &self.collections[collection];
+        if delete { collection.deletes.increment(1) } else { collection.upserts.increment(1) }
+        self.sources[source].apply.record(latency);
+    }
+
+    pub fn reasserted(&mut self, collection: usize) {
+        self.totals.reasserted += 1;
+        self.collections[collection].reasserted.increment(1);
+    }
+
+    pub fn coalesced(&mut self, collection: usize) {
+        self.totals.coalesced += 1;
+        self.collections[collection].coalesced.increment(1);
+    }
+
+    pub fn batch(&self, collection: usize, rows: usize, took: Duration) {
+        let collection = &self.collections[collection];
+        collection.rows.record(rows as f64);
+        collection.write.record(took);
+    }
+
+    /// A batch's outcome: acknowledged, halved, refused or retried.
+    pub fn batch_outcome(&self, collection: usize, outcome: &'static str) {
+        let name = self.collections[collection].name.clone();
+        counter!(metric::SINK_BATCHES, "collection" => name, "outcome" => outcome).increment(1);
+    }
+}

@@ -1,0 +1,347 @@
+//! A running stream task: records in, commands out, answers back. It never waits, never asks a clock and
+//! never touches the log or the vector store itself.
+//!
+//! ```text
+//!  offer ► process ► (effects) ► lane ► Batch ──► vector store
+//!                        │                            │ answered
+//!                        │                            ▼
+//!                        │         vectors changelog ► versions changelog ► store, tickets released
+//!                        └► dead letter, conflict, re-key (each holds its ticket)
+//!  tick ► batches due, progress, heartbeat, tombstones, re-assertions
+//! ```
+//!
+//! The order of these acknowledgements is the commit order: INV-1, INV-2 and INV-4 rest on it.
+
+mod answers;
+mod commit;
+mod effects;
+mod repair;
+
+use crate::base::error::Result;
+use crate::base::ids::{Region, RowKey, TaskId};
+use crate::base::time::{Now, UnixMs};
+use crate::merge::hlc::Hlc;
+use crate::record::decode::{Decoded, decode};
+use crate::record::raw::RawRecord;
+use crate::record::schema::SchemaSource;
+use crate::store::VersionStore;
+use crate::task::command::{Command, Commands, Purpose, Token};
+use crate::task::graph::{Graph, NodeEffect, run};
+use crate::task::heartbeat::{Pulse, disagreements};
+use crate::task::items::{Items, VersionsView};
+use crate::task::lane::Lane;
+use crate::task::metrics::{TaskMetrics, Totals};
+use crate::task::partition_group::PartitionGroup;
+use crate::task::reassert::Reassert;
+use crate::task::settings::{TaskSettings, TaskTopics};
+use crate::task::settlement::{Mark, Settlement, Ticket};
+use crate::topology::node::{Context, Message, TaskContext};
+use commit::Committing;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a source begins, as the restore found it.
+#[derive(Debug, Clone)]
+pub struct SourceStart {
+    pub region: Region,
+    pub topic: Arc<str>,
+    pub next_offset: i64,
+    pub mark: Option<Mark>,
+    pub frontier: Option<UnixMs>,
+    /// The topic is there and agrees with the others; otherwise it is taken up when it does.
+    pub present: bool,
+}
+
+/// What the restore hands over.
+pub struct Restored {
+    pub store: Box<dyn VersionStore>,
+    pub sources: Vec<SourceStart>,
+    pub floor: Option<Hlc>,
+    /// One more than the greatest epoch found: ours.
+    pub epoch: u64,
+    pub written_at: u64,
+    /// Ends of the changelogs: what is appended at or after them and not by us is a zombie's.
+    pub versions_end: i64,
+    pub vectors_end: i64,
+    /// The former owner did not say that it was done: from here on its writes are written again.
+    pub reassert_from: Option<i64>,
+    /// Keys whose last record in the versions changelog is not their greatest: to be appended again.
+    pub misplaced: Vec<RowKey>,
+}
+
+struct Source {
+    region: Region,
+    topic: Arc<str>,
+    settlement: Settlement,
+    present: bool,
+    /// Disagreements already told, so that each is told once.
+    warned: Vec<String>,
+}
+
+pub struct StreamTask {
+    pub context: TaskContext,
+    topics: TaskTopics,
+    settings: TaskSettings,
+    life: u32,
+    graph: Graph,
+    sources: Vec<Source>,
+    group: PartitionGroup,
+    store: Box<dyn VersionStore>,
+    items: Items,
+    lanes: Vec<Lane>,
+    /// Tickets held open by an append that is not an item's, by the id in its token.
+    holds: Vec<Option<Ticket>>,
+    free_holds: Vec<u32>,
+    /// Appends and reads whose answer is still due.
+    outstanding: usize,
+    committing: Committing,
+    pulse: Pulse,
+    reassert: Reassert,
+    metrics: TaskMetrics,
+    draining: bool,
+    scratch: Vec<NodeEffect>,
+}
+
+/// What a task is made of, besides what was restored.
+pub struct TaskSetup {
+    pub context: TaskContext,
+    pub topics: TaskTopics,
+    pub settings: TaskSettings,
+    /// Numbers this life of the task within its thread.
+    pub life: u32,
+    pub graph: Graph,
+}
+
+impl StreamTask {
+    pub fn new(setup: TaskSetup, restored: Restored, now: Now) -> Self {
+        let TaskSetup { context, topics, settings, life, graph } = setup;
+        let regions: Vec<Region> = restored.sources.iter().map(|source| source.region.clone()).collect();
+        let lanes = context.collections.iter().map(|(id, _)| Lane::new(id, &settings)).collect();
+        let mut reassert = Reassert::default();
+        if let Some(from) = restored.reassert_from {
+            reassert.after_unclean_end(from, now.monotonic + settings.safety_window);
+        }
+        let mut task = Self {
+            group: PartitionGroup::new(regions.len(), settings.buffer_bytes_max),
+            metrics: TaskMetrics::new(&regions, &context.collections),
+            committing: Committing::new(&restored, now),
+            pulse: Pulse::new(settings.heartbeat_interval),
+            sources: Vec::new(),
+            store: restored.store,
+            items: Items::default(),
+            holds: Vec::new(),
+            free_holds: Vec::new(),
+            outstanding: 0,
+            draining: false,
+            scratch: Vec::new(),
+            context,
+            topics,
+            settings,
+            life,
+            graph,
+            lanes,
+            reassert,
+        };
+        for (index, start) in restored.sources.into_iter().enumerate() {
+            task.sources.push(Source {
+                settlement: Settlement::new(index, start.next_offset, start.mark, start.frontier),
+                region: start.region,
+                topic: start.topic,
+                present: start.present,
+                warned: Vec::new(),
+            });
+        }
+        task.committing.misplaced = restored.misplaced;
+        task
+    }
+
+    pub fn id(&self) -> TaskId {
+        self.context.task
+    }
+
+    pub fn life(&self) -> u32 {
+        self.life
+    }
+
+    /// Takes a polled record of one of its sources. A record before the source's position is one that was
+    /// fetched before a restart of the fetch, and is dropped.
+    pub fn offer(&mut self, source: usize, record: RawRecord) {
+        self.metrics.polled(source);
+        self.group.push(source, record);
+    }
+
+    /// Processes at most `max` records; answers how many. Stops early where a buffer is at its limit (INV-8).
+    pub fn process(&mut self, max: usize, now: Now, schemas: &mut dyn SchemaSource, commands: &mut Commands) -> Result<usize> {
+        let mut processed = 0;
+        while processed < max && self.has_room() {
+            let Some((source, record)) = self.group.pop() else { break };
+            match decode(record, &self.sources[source].region, &self.context.collections, schemas) {
+                Decoded::NeedsSchema(record) => {
+                    self.group.block(source, record);
+                    continue;
+                }
+                Decoded::Change(change) => self.take_change(source, Message { change, row: None }, now, commands)?,
+                Decoded::Heartbeat(heartbeat) => self.take_heartbeat(source, &heartbeat, now),
+                Decoded::IgnoredHeartbeat(record, _) => self.settle_at_once(source, &record, "ignored-heartbeat"),
+                Decoded::Rejected(record, rejection) => {
+                    let ticket = self.sources[source].settlement.open(&record);
+                    self.dead_letter("decode", ticket, &record, &rejection, commands);
+                    self.release(ticket);
+                }
+            }
+            processed += 1;
+        }
+        Ok(processed)
+    }
+
+    fn take_change(&mut self, source: usize, message: Message, now: Now, commands: &mut Commands) -> Result<()> {
+        let ticket = self.sources[source].settlement.open(&message.change.record);
+        let key = message.change.key.clone();
+        let record = message.change.record.clone();
+        let mut effects = std::mem::take(&mut self.scratch);
+        let view = VersionsView { items: &self.items, store: self.store.as_ref() };
+        let (context, region, floor) = (&self.context, &self.sources[source].region, self.committing.floor());
+        let walked = self.graph.walk(message, &mut effects, |processor, message, effects| {
+            run(processor, message, Context { now, task: context, source: region, floor, versions: &view, effects })
+        });
+        if let Err(error) = walked {
+            return Err(error.context(format_args!("{}[{}] at offset {}", record.topic, record.partition, record.offset)));
+        }
+        self.carry_out(source, ticket, &key, &record, &mut effects, now, commands);
+        self.scratch = effects;
+        self.release(ticket);
+        Ok(())
+    }
+
+    fn take_heartbeat(&mut self, source: usize, heartbeat: &crate::record::change::Heartbeat, now: Now) {
+        if self.sources[source].region == self.context.region {
+            self.pulse.seen(heartbeat.record.appended_at, now);
+        }
+        for sentence in disagreements(heartbeat, &self.context) {
+            if !self.sources[source].warned.contains(&sentence) {
+                tracing::error!(task = %self.context.task, "{sentence}");
+                self.sources[source].warned.push(sentence);
+            }
+        }
+        self.settle_at_once(source, &heartbeat.record, "heartbeat");
+    }
+
+    fn settle_at_once(&mut self, source: usize, record: &RawRecord, word: &'static str) {
+        self.metrics.verdict(source, word);
+        let ticket = self.sources[source].settlement.open(record);
+        self.release(ticket);
+    }
+
+    fn release(&mut self, ticket: Ticket) {
+        self.sources[ticket.source].settlement.release(ticket);
+    }
+
+    /// May another record be taken in without passing a limit?
+    fn has_room(&self) -> bool {
+        let open_max = self.settings.items_max * 4;
+        self.items.len() < self.settings.items_max
+            && !self.lanes.iter().any(Lane::is_full)
+            && self.sources.iter().all(|source| source.settlement.open_records() < open_max)
+    }
+
+    /// Sends what is due: batches, re-assertions, the progress record, a heartbeat, forgotten tombstones.
+    pub fn tick(&mut self, now: Now, commands: &mut Commands) {
+        self.group.unblock();
+        if !self.draining {
+            self.beat(now, commands);
+            self.forget_tombstones(now, commands);
+            self.look_for_what_was_undone(now, commands);
+            self.check_sources(now, commands);
+            self.answer_misplaced(commands);
+        }
+        for index in 0..self.lanes.len() {
+            if !self.committing.is_open() {
+                break;
+            }
+            let Some(rows) = self.lanes[index].next_batch(&self.items, now, self.draining) else { continue };
+            let collection = self.lanes[index].collection;
+            let token = self.token(Purpose::Batch, u32::from(collection.0));
+            commands.push_back(Command::Store { collection, request: crate::port::vector::StoreRequest::Write(rows), token });
+        }
+        self.commit(now, commands);
+    }
+
+    fn beat(&mut self, now: Now, commands: &mut Commands) {
+        if let Some(value) = self.pulse.beat(&self.context, now) {
+            let key = crate::task::heartbeat::key(self.context.region.as_str());
+            self.append(&self.topics.local.clone(), Some(key.into()), Some(value.into()), Vec::new(), Purpose::Heartbeat, 0, commands);
+            self.metrics.heartbeats.increment(1);
+        }
+    }
+
+    fn token(&self, purpose: Purpose, id: u32) -> Token {
+        Token { life: self.life, purpose, id }
+    }
+
+    /// When it wants to be ticked next, if nothing happens before.
+    pub fn due(&self) -> Option<Duration> {
+        let lanes = self.lanes.iter().filter_map(Lane::due);
+        let schema = self.group.is_blocked().then_some(Duration::ZERO);
+        lanes.chain(schema).chain(self.reassert.due()).chain([self.pulse.due(), self.committing.due(&self.settings)]).min()
+    }
+
+    pub fn buffered_bytes(&self) -> usize {
+        self.group.bytes()
+    }
+
+    pub fn wants_pause(&self) -> bool {
+        self.group.is_full()
+    }
+
+    pub fn may_resume(&self) -> bool {
+        self.group.is_half_empty()
+    }
+
+    /// Takes no more records; what is under way is finished. The buffer is dropped: it is not settled.
+    pub fn begin_draining(&mut self) {
+        self.draining = true;
+        for source in 0..self.sources.len() {
+            self.group.clear(source);
+        }
+    }
+
+    /// Nothing is under way any more, and the log knows it.
+    pub fn is_drained(&self) -> bool {
+        self.draining && self.items.is_empty() && self.outstanding == 0 && self.committing.is_closed()
+    }
+
+    pub fn totals(&self) -> &Totals {
+        &self.metrics.totals
+    }
+
+    pub fn store(&self) -> &dyn VersionStore {
+        self.store.as_ref()
+    }
+
+    pub fn source_count(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Region, topic and settlement of a source.
+    pub fn source(&self, index: usize) -> (&Region, &Arc<str>, &Settlement) {
+        let source = &self.sources[index];
+        (&source.region, &source.topic, &source.settlement)
+    }
+
+    pub fn is_present(&self, index: usize) -> bool {
+        self.sources[index].present
+    }
+
+    /// Winners under way.
+    pub fn items_in_flight(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Nothing is buffered and nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.group.is_empty() && self.items.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

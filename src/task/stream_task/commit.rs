@@ -1,0 +1,248 @@
+//! How far the task has come: the progress record, the floor, and the tombstones that it lets go.
+
+use super::{Restored, SourceStart, StreamTask};
+use crate::base::error::{Error, Result};
+use crate::base::ids::{RowKey, TopicPartition};
+use crate::base::time::{Now, UnixMs};
+use crate::merge::hlc::Hlc;
+use crate::processor::admit::EARLY_MS_MAX;
+use crate::store::progress::{PROGRESS_KEY, Progress, SourceProgress};
+use crate::task::command::{Command, Commands, Purpose};
+use crate::task::items::{Item, Kind, Write};
+use crate::task::settings::TaskSettings;
+use crate::task::settlement::Settlement;
+use smallvec::SmallVec;
+use std::time::Duration;
+
+/// Tombstones looked at in one go.
+const FORGET_MAX: usize = 256;
+/// How often tombstones below the floor are looked for, and a mirror that is not there yet.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+
+/// The state of step 3 and 4 of the commit order.
+#[derive(Debug)]
+pub(super) struct Committing {
+    floor: Option<Hlc>,
+    epoch: u64,
+    pub written_at: u64,
+    /// The next own append to each changelog has at least this offset; more means that somebody else wrote.
+    pub versions_next: i64,
+    pub vectors_next: i64,
+    pub misplaced: Vec<RowKey>,
+    /// Settled offsets of the last progress record that was appended, and whether it is acknowledged.
+    appended: Option<Vec<i64>>,
+    in_flight: bool,
+    phase: Phase,
+    next_commit: Duration,
+    next_forget: Duration,
+    next_check: Duration,
+    next_absent_check: Duration,
+}
+
+/// Opening → Open → Closing → Closed. Nothing is written to the vector store before the log says that the
+/// partition is open, so that a successor knows whether to expect stray writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Opening,
+    Open,
+    Closing,
+    Closed,
+}
+
+impl Committing {
+    pub fn new(restored: &Restored, now: Now) -> Self {
+        Self {
+            floor: restored.floor,
+            epoch: restored.epoch,
+            written_at: restored.written_at,
+            versions_next: restored.versions_end,
+            vectors_next: restored.vectors_end,
+            misplaced: Vec::new(),
+            appended: None,
+            in_flight: false,
+            phase: Phase::Opening,
+            next_commit: now.monotonic,
+            next_forget: now.monotonic + HOUSEKEEPING,
+            next_check: now.monotonic + HOUSEKEEPING,
+            next_absent_check: now.monotonic + HOUSEKEEPING,
+        }
+    }
+
+    pub fn floor(&self) -> Option<Hlc> {
+        self.floor
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.phase != Phase::Opening
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    pub fn acknowledged(&mut self) {
+        self.in_flight = false;
+        self.phase = match self.phase {
+            Phase::Opening => Phase::Open,
+            Phase::Closing => Phase::Closed,
+            other => other,
+        };
+    }
+
+    pub fn due(&self, settings: &TaskSettings) -> Duration {
+        debug_assert!(settings.commit_interval > Duration::ZERO);
+        if self.in_flight { self.next_commit + settings.commit_interval } else { self.next_commit }
+    }
+}
+
+impl StreamTask {
+    /// Appends a progress record if there is something new to say and the last one is acknowledged.
+    pub(super) fn commit(&mut self, now: Now, commands: &mut Commands) {
+        if self.committing.in_flight || self.committing.phase == Phase::Closed {
+            return;
+        }
+        let closing = self.draining && self.items.is_empty() && self.outstanding == 0;
+        let due = now.monotonic >= self.committing.next_commit;
+        let settled: Vec<i64> = self.sources.iter().map(|source| source.settlement.next_offset()).collect();
+        let news = self.committing.appended.as_ref() != Some(&settled);
+        if !closing && !(due && news && !self.draining) {
+            if due {
+                self.committing.next_commit = now.monotonic + self.settings.commit_interval;
+            }
+            return;
+        }
+        self.raise_floor();
+        let clean = closing && self.reassert.is_clean();
+        let value = self.progress(clean).encode();
+        if closing {
+            self.committing.phase = Phase::Closing;
+        }
+        self.committing.in_flight = true;
+        self.committing.next_commit = now.monotonic + self.settings.commit_interval;
+        self.committing.appended = Some(settled);
+        let to = self.topics.versions_changelog.clone();
+        self.append(&to, Some(PROGRESS_KEY.into()), Some(value.into()), Vec::new(), Purpose::Progress, 0, commands);
+    }
+
+    fn progress(&self, closed: bool) -> Progress {
+        let sources = self.sources.iter().map(|source| {
+            let mark = source.settlement.mark();
+            SourceProgress {
+                topic: source.topic.to_string(),
+                partition: self.context.task.partition,
+                next_offset: source.settlement.next_offset(),
+                last_appended_at: mark.map(|mark| mark.appended_at),
+                last_fingerprint: mark.map(|mark| mark.fingerprint),
+                frontier: source.settlement.frontier(),
+            }
+        });
+        Progress {
+            sources: sources.collect(),
+            floor: self.committing.floor,
+            written_at: self.committing.written_at,
+            closed,
+            epoch: self.committing.epoch,
+        }
+    }
+
+    /// The settled offsets that an acknowledged progress record holds: what may be committed to Kafka, for tools.
+    pub fn committable(&self) -> Vec<(TopicPartition, i64)> {
+        let Some(settled) = self.committing.appended.as_ref().filter(|_| !self.committing.in_flight) else { return Vec::new() };
+        let partition = self.context.task.partition;
+        let present = self.sources.iter().zip(settled).filter(|(source, _)| source.present);
+        present.map(|(source, offset)| (TopicPartition::new(source.topic.clone(), partition), *offset)).collect()
+    }
+
+    /// `F = min over origins (A settled from it) − L − 60 s`; it never goes back, and stands still while an
+    /// origin has said nothing.
+    fn raise_floor(&mut self) {
+        let mut lowest: Option<UnixMs> = None;
+        for source in &self.sources {
+            let Some(frontier) = source.settlement.frontier() else { return };
+            lowest = Some(lowest.map_or(frontier, |lowest| lowest.min(frontier)));
+        }
+        let Some(lowest) = lowest else { return };
+        let floor = Hlc::at(UnixMs(lowest.0 - self.context.max_lateness_ms - EARLY_MS_MAX));
+        self.committing.floor = self.committing.floor.max(Some(floor));
+    }
+
+    pub fn floor(&self) -> Option<Hlc> {
+        self.committing.floor
+    }
+
+    /// Lets go of tombstones that no admissible change can be older than: a null with their version to both
+    /// changelogs, then out of the store. A key with a newer winner under way is left alone: a null appended
+    /// behind it could outlive it in compaction.
+    pub(super) fn forget_tombstones(&mut self, now: Now, commands: &mut Commands) {
+        if now.monotonic < self.committing.next_forget || !self.committing.is_open() {
+            return;
+        }
+        self.committing.next_forget = now.monotonic + HOUSEKEEPING;
+        let Some(floor) = self.committing.floor else { return };
+        for (key, entry) in self.store.tombstones_below(floor, FORGET_MAX) {
+            if self.items.newest(&key).is_some() || self.lanes[key.collection.index()].waits(&key) {
+                continue;
+            }
+            let item = Item {
+                key,
+                kind: Kind::Forgetting { entry },
+                write: Write::Nothing,
+                tickets: SmallVec::new(),
+                appended_at: now.wall,
+                source: 0,
+            };
+            let id = self.items.insert(item);
+            self.append_vector(id, commands);
+        }
+    }
+
+    /// From time to time: is each source still the log that it was, and has a missing mirror appeared?
+    pub(super) fn check_sources(&mut self, now: Now, commands: &mut Commands) {
+        let check_present = now.monotonic >= self.committing.next_check;
+        let check_absent = now.monotonic >= self.committing.next_absent_check;
+        if check_absent {
+            self.committing.next_absent_check = now.monotonic + HOUSEKEEPING;
+        }
+        if check_present {
+            self.committing.next_check = now.monotonic + self.settings.source_check_interval;
+        }
+        for (index, source) in self.sources.iter().enumerate() {
+            if if source.present { check_present } else { check_absent } {
+                commands.push_back(Command::CheckSource { source: index });
+            }
+        }
+    }
+
+    /// What is known of a source now, to be checked against the log.
+    pub fn source_start(&self, index: usize) -> SourceStart {
+        let source = &self.sources[index];
+        SourceStart {
+            region: source.region.clone(),
+            topic: source.topic.clone(),
+            next_offset: source.settlement.next_offset(),
+            mark: source.settlement.mark(),
+            frontier: source.settlement.frontier(),
+            present: source.present,
+        }
+    }
+
+    /// The answer to [`Command::CheckSource`]. Answers with the offset to fetch from if the source is new.
+    pub fn source_checked(&mut self, index: usize, found: SourceStart, replay: bool) -> Result<Option<i64>> {
+        let source = &mut self.sources[index];
+        if !source.present {
+            if !found.present {
+                return Ok(None);
+            }
+            source.present = true;
+            source.settlement = Settlement::new(index, found.next_offset, found.mark, found.frontier);
+            return Ok(Some(found.next_offset));
+        }
+        if replay {
+            return Err(Error::restore(format_args!(
+                "topic {} is not the one that was read before (deleted and created again?): everything in it is read again from its beginning",
+                source.topic
+            )));
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,228 @@
+//! Carrying out what the processors decided: items for the lanes, appends that hold their ticket.
+
+use super::StreamTask;
+use crate::base::ids::{RowKey, TopicPartition};
+use crate::base::time::Now;
+use crate::port::log::Append;
+use crate::record::change::{Change, Op};
+use crate::record::raw::{RawHeader, RawRecord};
+use crate::record::reason::Rejection;
+use crate::region::partitioner::partition_for_key;
+use crate::store::entry::{Entry, version_text};
+use crate::store::row_key;
+use crate::task::command::{Command, Commands, Purpose};
+use crate::task::graph::NodeEffect;
+use crate::task::items::{Item, ItemId, Kind, Write};
+use crate::task::settlement::Ticket;
+use crate::topology::node::{Effect, Row};
+use bytes::Bytes;
+use smallvec::smallvec;
+use std::sync::Arc;
+
+/// Headers of dead letters and conflicts.
+pub const REASON_HEADER: &str = "driftless.reason";
+pub const DETAIL_HEADER: &str = "driftless.detail";
+pub const STAGE_HEADER: &str = "driftless.stage";
+pub const TOPIC_HEADER: &str = "driftless.topic";
+pub const PARTITION_HEADER: &str = "driftless.partition";
+pub const OFFSET_HEADER: &str = "driftless.offset";
+/// Also on records of the vectors changelog: the append time at the origin, which the copy would lose.
+pub const APPENDED_AT_HEADER: &str = "driftless.appended_at";
+pub const WINNER_HEADER: &str = "driftless.winner";
+
+impl StreamTask {
+    /// Carries out one record's effects. `ticket` is held by the caller throughout.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn carry_out(
+        &mut self,
+        source: usize,
+        ticket: Ticket,
+        key: &RowKey,
+        record: &RawRecord,
+        effects: &mut Vec<NodeEffect>,
+        now: Now,
+        commands: &mut Commands,
+    ) {
+        let mut put: Option<Entry> = None;
+        let mut write: Option<(Change, Option<Row>)> = None;
+        for (node, effect) in effects.drain(..) {
+            match effect {
+                Effect::Forward(_) => {}
+                Effect::Drop(word) => self.metrics.verdict(source, word),
+                Effect::DeadLetter(rejection) => self.dead_letter(&node, ticket, record, &rejection, commands),
+                Effect::Conflict { loser, winner } => {
+                    self.metrics.verdict(source, "conflict");
+                    let mut headers = coordinates(&loser.record, "conflict", &node);
+                    headers.push(text_header(WINNER_HEADER, version_text(&winner)));
+                    let to = self.topics.conflicts.clone();
+                    self.append_copy(to, ticket, &loser.record, headers, commands);
+                }
+                Effect::Rekey { key } => {
+                    self.metrics.verdict(source, "rekeyed");
+                    self.rekey(&key, ticket, record, commands);
+                }
+                Effect::Put { entry, .. } => put = Some(entry),
+                Effect::Write { change, row } => write = Some((change, row)),
+            }
+        }
+        if put.is_some() || write.is_some() {
+            self.metrics.verdict(source, "winner");
+            self.add_item(source, ticket, key, record, put, write, now, commands);
+        } else if let Some(holder) = self.items.newest(key) {
+            // It was judged against something not yet acknowledged: it settles no earlier than that does.
+            self.hold_for_item(ticket, holder);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn add_item(
+        &mut self,
+        source: usize,
+        ticket: Ticket,
+        key: &RowKey,
+        record: &RawRecord,
+        put: Option<Entry>,
+        write: Option<(Change, Option<Row>)>,
+        now: Now,
+        commands: &mut Commands,
+    ) {
+        let kind = match (put, &write) {
+            (Some(entry), _) => Kind::Winner { record: record.clone(), entry },
+            (None, Some((change, _))) => Kind::Plain { version: change.version.clone() },
+            (None, None) => return,
+        };
+        let write = match write {
+            None => Write::Nothing,
+            Some((change, _)) if change.op == Op::Delete => Write::Delete,
+            Some((_, row)) => Write::Upsert(row.unwrap_or_default()),
+        };
+        let to_lane = write != Write::Nothing;
+        self.sources[ticket.source].settlement.hold(ticket);
+        let item = Item { key: key.clone(), kind, write, tickets: smallvec![ticket], appended_at: record.appended_at, source };
+        if to_lane {
+            let (_, coalesced) = self.lanes[key.collection.index()].push(item, &mut self.items, now);
+            if coalesced {
+                self.metrics.coalesced(key.collection.index());
+            }
+        } else {
+            let id = self.items.insert(item);
+            self.append_vector(id, commands);
+        }
+    }
+
+    fn hold_for_item(&mut self, ticket: Ticket, holder: ItemId) {
+        self.sources[ticket.source].settlement.hold(ticket);
+        self.items.get_mut(holder).tickets.push(ticket);
+    }
+
+    pub(super) fn dead_letter(
+        &mut self,
+        stage: &str,
+        ticket: Ticket,
+        record: &RawRecord,
+        rejection: &Rejection,
+        commands: &mut Commands,
+    ) {
+        self.metrics.dead_letter(ticket.source, rejection.reason);
+        let mut headers = coordinates(record, rejection.reason.code(), stage);
+        headers.push(text_header(DETAIL_HEADER, rejection.detail.clone()));
+        let to = self.topics.dead_letter.clone();
+        self.append_copy(to, ticket, record, headers, commands);
+    }
+
+    fn rekey(&mut self, key: &RowKey, ticket: Ticket, record: &RawRecord, commands: &mut Commands) {
+        let id = key.id.to_string();
+        let partition = partition_for_key(id.as_bytes(), self.context.partitions);
+        let to = TopicPartition::new(self.topics.local.topic.clone(), partition);
+        let hold = self.hold(ticket);
+        self.append(&to, Some(id.into()), record.value.clone(), record.headers.clone(), Purpose::Hold, hold, commands);
+    }
+
+    /// Appends the record's own bytes and headers, with ours behind them.
+    fn append_copy(&mut self, to: TopicPartition, ticket: Ticket, record: &RawRecord, ours: Vec<RawHeader>, commands: &mut Commands) {
+        let mut headers = record.headers.clone();
+        headers.extend(ours);
+        let hold = self.hold(ticket);
+        self.append(&to, record.key.clone(), record.value.clone(), headers, Purpose::Hold, hold, commands);
+    }
+
+    /// Keeps the ticket open until the append with this id is acknowledged.
+    fn hold(&mut self, ticket: Ticket) -> u32 {
+        self.sources[ticket.source].settlement.hold(ticket);
+        match self.free_holds.pop() {
+            Some(id) => {
+                self.holds[id as usize] = Some(ticket);
+                id
+            }
+            None => {
+                self.holds.push(Some(ticket));
+                (self.holds.len() - 1) as u32
+            }
+        }
+    }
+
+    /// First of the two appends of a winner: its change, bytes unchanged.
+    pub(super) fn append_vector(&mut self, id: ItemId, commands: &mut Commands) {
+        let item = self.items.get(id);
+        let key = row_key::encode(&item.key, &self.context.collections);
+        let (value, headers) = match &item.kind {
+            Kind::Winner { record, .. } => (record.value.clone(), vec![appended_at(record)]),
+            Kind::Forgetting { entry } => (None, vec![forgotten(entry)]),
+            Kind::Reassertion { .. } | Kind::Plain { .. } => return,
+        };
+        let to = self.topics.vectors_changelog.clone();
+        self.append(&to, Some(key.into()), value, headers, Purpose::Vector, id, commands);
+    }
+
+    /// Second: its entry, which carries the offset of the first.
+    pub(super) fn append_entry(&mut self, id: ItemId, commands: &mut Commands) {
+        let item = self.items.get(id);
+        let key = row_key::encode(&item.key, &self.context.collections);
+        let (value, headers) = match &item.kind {
+            Kind::Winner { entry, .. } => (Some(Bytes::from(entry.encode())), Vec::new()),
+            Kind::Forgetting { entry } => (None, vec![forgotten(entry)]),
+            Kind::Reassertion { .. } | Kind::Plain { .. } => return,
+        };
+        let to = self.topics.versions_changelog.clone();
+        self.append(&to, Some(key.into()), value, headers, Purpose::Entry, id, commands);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn append(
+        &mut self,
+        to: &TopicPartition,
+        key: Option<Bytes>,
+        value: Option<Bytes>,
+        headers: Vec<RawHeader>,
+        purpose: Purpose,
+        id: u32,
+        commands: &mut Commands,
+    ) {
+        self.outstanding += 1;
+        commands.push_back(Command::Append(Append { to: to.clone(), key, value, headers }, self.token(purpose, id)));
+    }
+}
+
+/// Where a record came from and why it is kept.
+fn coordinates(record: &RawRecord, reason: &str, stage: &str) -> Vec<RawHeader> {
+    vec![
+        text_header(REASON_HEADER, reason),
+        text_header(STAGE_HEADER, stage),
+        text_header(TOPIC_HEADER, record.topic.to_string()),
+        text_header(PARTITION_HEADER, record.partition.to_string()),
+        text_header(OFFSET_HEADER, record.offset.to_string()),
+        appended_at(record),
+    ]
+}
+
+fn appended_at(record: &RawRecord) -> RawHeader {
+    text_header(APPENDED_AT_HEADER, record.appended_at.to_string())
+}
+
+pub(super) fn forgotten(entry: &Entry) -> RawHeader {
+    text_header(crate::store::entry::FORGOTTEN_HEADER, version_text(&entry.version))
+}
+
+pub(super) fn text_header(name: &'static str, text: impl Into<String>) -> RawHeader {
+    (Arc::from(name), Some(Bytes::from(text.into())))
+}

@@ -1,0 +1,270 @@
+//! Against zombies and lost replies: rows written again, and changelog records of somebody else answered.
+
+use super::StreamTask;
+use super::effects::{APPENDED_AT_HEADER, forgotten};
+use crate::base::error::Result;
+use crate::base::ids::{RowKey, VectorId};
+use crate::base::time::{Now, UnixMs};
+use crate::merge::version::Version;
+use crate::port::vector::{StoreRequest, StoredVersion};
+use crate::record::decode::{Decoded, decode, decode_row};
+use crate::record::raw::RawRecord;
+use crate::record::schema::SchemaSource;
+use crate::store::entry::{Entry, FORGOTTEN_HEADER, parse_version_text};
+use crate::store::row_key;
+use crate::task::command::{Command, Commands, Purpose, Reading};
+use crate::task::items::{Item, Kind, Write};
+use crate::topology::node::Row;
+use bytes::Bytes;
+use smallvec::SmallVec;
+use std::collections::HashMap;
+
+impl StreamTask {
+    /// Own appends follow each other; a gap between two of them is somebody else's writing (or a control
+    /// record), and is read.
+    pub(super) fn note_own_append(&mut self, foreign: Reading, offset: i64, commands: &mut Commands) {
+        let (next, partition) = match foreign {
+            Reading::ForeignVectors => (&mut self.committing.vectors_next, &self.topics.vectors_changelog),
+            _ => (&mut self.committing.versions_next, &self.topics.versions_changelog),
+        };
+        let expected = std::mem::replace(next, offset + 1);
+        if offset > expected {
+            self.outstanding += 1;
+            commands.push_back(Command::Read { partition: partition.clone(), from: expected, until: offset, reading: foreign });
+        }
+    }
+
+    /// Keys of which the restore found the greatest entry not in the last place: append it once more.
+    pub(super) fn answer_misplaced(&mut self, commands: &mut Commands) {
+        for key in std::mem::take(&mut self.committing.misplaced) {
+            if let Some(entry) = self.store.get(&key).filter(|_| self.items.newest(&key).is_none()) {
+                self.append_correction(&key, Some(entry.encode()), None, commands);
+            }
+        }
+    }
+
+    fn append_correction(&mut self, key: &RowKey, value: Option<Vec<u8>>, forgets: Option<&Entry>, commands: &mut Commands) {
+        self.metrics.zombie_appends.increment(1);
+        let headers = forgets.map(forgotten).into_iter().collect();
+        let key = row_key::encode(key, &self.context.collections);
+        let to = self.topics.versions_changelog.clone();
+        self.append(&to, Some(key.into()), value.map(Bytes::from), headers, Purpose::Correction, 0, commands);
+    }
+
+    /// Due read-backs and due ranges of the vectors changelog.
+    pub(super) fn look_for_what_was_undone(&mut self, now: Now, commands: &mut Commands) {
+        if !self.has_room() || !self.committing.is_open() {
+            return;
+        }
+        if let Some((collection, ids)) = self.reassert.next_read_back(now) {
+            let token = self.token(Purpose::ReadBack, u32::from(collection.0));
+            commands.push_back(Command::Store { collection, request: StoreRequest::ReadBack(ids), token });
+        }
+        if let Some(range) = self.reassert.next_range(self.committing.vectors_next, now) {
+            let partition = self.topics.vectors_changelog.clone();
+            self.outstanding += 1;
+            commands.push_back(Command::Read { partition, from: range.from, until: range.until, reading: Reading::Reassert });
+        }
+    }
+
+    /// The keys of a batch without a reply: it may still land, after its successors.
+    pub(super) fn suspect_sealed(&mut self, collection: usize, now: Now) {
+        let lane = &self.lanes[collection];
+        let ids: Vec<VectorId> = lane.sealed_items().iter().map(|id| self.items.get(*id).key.id.clone()).collect();
+        self.reassert.suspect(lane.collection, ids, now.monotonic + self.settings.safety_window);
+    }
+
+    pub(super) fn read_back(&mut self, collection: usize, found: &[StoredVersion], now: Now) {
+        let asked = self.reassert.read_back_done();
+        let collection = self.lanes[collection].collection;
+        let by_id: HashMap<&VectorId, &StoredVersion> = found.iter().map(|stored| (&stored.id, stored)).collect();
+        for id in asked {
+            let stored = by_id.get(&id).copied();
+            let key = RowKey { collection, id: id.clone() };
+            if self.items.newest(&key).is_some() {
+                continue;
+            }
+            let Some(entry) = self.store.get(&key).filter(|entry| !entry.refused) else { continue };
+            if agrees(stored, &entry) {
+                continue;
+            }
+            tracing::warn!(task = %self.id(), %id, "a late write has replaced a newer one in the vector store: written again");
+            if entry.tombstone {
+                self.write_again(key, entry, Write::Delete, now);
+            } else {
+                self.reassert.repeat(entry.vector_offset);
+            }
+        }
+    }
+
+    pub(super) fn read_back_failed(&mut self, collection: usize, now: Now) {
+        let ids = self.reassert.read_back_done();
+        self.reassert.suspect(self.lanes[collection].collection, ids, now.monotonic + self.settings.retry_max);
+    }
+
+    fn write_again(&mut self, key: RowKey, entry: Entry, write: Write, now: Now) {
+        let collection = key.collection.index();
+        if self.lanes[collection].waits(&key) {
+            return;
+        }
+        let kind = Kind::Reassertion { entry };
+        let item = Item { key, kind, write, tickets: SmallVec::new(), appended_at: now.wall, source: 0 };
+        self.lanes[collection].push(item, &mut self.items, now);
+    }
+
+    /// Part of a changelog, as asked for: `records` lie in `[from, next)`.
+    #[allow(clippy::too_many_arguments)]
+    pub fn read(
+        &mut self,
+        reading: Reading,
+        records: Vec<RawRecord>,
+        next: i64,
+        until: i64,
+        now: Now,
+        schemas: &mut dyn SchemaSource,
+        commands: &mut Commands,
+    ) -> Result<()> {
+        self.outstanding -= 1;
+        let mut next = next;
+        for record in &records {
+            match reading {
+                Reading::ForeignEntries => self.judge_foreign_entry(record, commands),
+                Reading::ForeignVectors => self.judge_foreign_vector(record, commands),
+                Reading::Reappend => self.append_vector_again(record, now, commands),
+                Reading::Reassert => {
+                    if !self.write_record_again(record, now, schemas) {
+                        next = record.offset;
+                        break;
+                    }
+                }
+            }
+        }
+        match reading {
+            Reading::Reassert => self.reassert.range_read(next, until),
+            _ if next < until => {
+                let partition = match reading {
+                    Reading::ForeignEntries => self.topics.versions_changelog.clone(),
+                    _ => self.topics.vectors_changelog.clone(),
+                };
+                self.outstanding += 1;
+                commands.push_back(Command::Read { partition, from: next, until, reading });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The key and entry that a changelog record is about, if it is one of ours to judge.
+    fn held(&self, record: &RawRecord) -> Option<(RowKey, Option<Entry>)> {
+        let key = row_key::parse(record.key.as_deref()?, &self.context.collections).ok()?;
+        if self.items.newest(&key).is_some() {
+            // A newer winner's own record follows this one in the log.
+            return None;
+        }
+        let entry = self.store.get(&key);
+        Some((key, entry))
+    }
+
+    fn judge_foreign_entry(&mut self, record: &RawRecord, commands: &mut Commands) {
+        let Some((key, held)) = self.held(record) else { return };
+        let foreign = match &record.value {
+            Some(value) => Entry::decode(value).ok().map(|entry| entry.version),
+            None => record.header_text(FORGOTTEN_HEADER).and_then(parse_version_text),
+        };
+        let Some(foreign) = foreign else { return };
+        match held {
+            Some(entry) if foreign < entry.version || record.value.is_none() => {
+                tracing::warn!(task = %self.id(), key = %key.id, %foreign, "a former owner's entry in the changelog is answered");
+                self.append_correction(&key, Some(entry.encode()), None, commands);
+            }
+            // Its change is still ahead of us: it will be judged when it is read.
+            Some(_) => {}
+            None if record.value.is_some() && self.floor().is_some_and(|floor| foreign.hlc < floor) => {
+                let forgets = forgotten_entry(foreign);
+                self.append_correction(&key, None, Some(&forgets), commands);
+            }
+            None => {}
+        }
+    }
+
+    fn judge_foreign_vector(&mut self, record: &RawRecord, commands: &mut Commands) {
+        let Some((_, Some(entry))) = self.held(record) else { return };
+        if entry.vector_offset >= record.offset {
+            return;
+        }
+        // Compaction would keep the zombie's record, being the last: put the winner's behind it.
+        self.outstanding += 1;
+        commands.push_back(Command::Read {
+            partition: self.topics.vectors_changelog.clone(),
+            from: entry.vector_offset,
+            until: entry.vector_offset + 1,
+            reading: Reading::Reappend,
+        });
+    }
+
+    fn append_vector_again(&mut self, record: &RawRecord, now: Now, commands: &mut Commands) {
+        let Some((key, Some(entry))) = self.held(record) else { return };
+        if entry.vector_offset != record.offset {
+            return;
+        }
+        self.metrics.zombie_appends.increment(1);
+        let mut record = record.clone();
+        if let Some(appended_at) = record.header_text(APPENDED_AT_HEADER).and_then(|text| text.parse().ok()) {
+            record.appended_at = UnixMs(appended_at);
+        }
+        let kind = Kind::Winner { record, entry };
+        let item = Item { key, kind, write: Write::Nothing, tickets: SmallVec::new(), appended_at: now.wall, source: 0 };
+        let id = self.items.insert(item);
+        self.append_vector(id, commands);
+    }
+
+    /// Writes a winner's row again if this record still is what holds its key. False: not now (no room, or its
+    /// schema is being asked for).
+    fn write_record_again(&mut self, record: &RawRecord, now: Now, schemas: &mut dyn SchemaSource) -> bool {
+        let Some((key, Some(entry))) = self.held(record) else { return true };
+        if entry.vector_offset != record.offset || entry.refused {
+            return true;
+        }
+        if entry.tombstone {
+            self.write_again(key, entry, Write::Delete, now);
+            return true;
+        }
+        let change = match decode(record.clone(), &entry.version.origin, &self.context.collections, schemas) {
+            Decoded::Change(change) => change,
+            Decoded::NeedsSchema(_) => return false,
+            other => {
+                tracing::error!(task = %self.id(), key = %key.id, ?other, "a winner in the vectors changelog can't be read; its row is not written again");
+                return true;
+            }
+        };
+        let mut row = Row::default();
+        match decode_row(&change, self.context.collections.get(key.collection), &mut row.vector, &mut row.metadata) {
+            Ok(()) => self.write_again(key, entry, Write::Upsert(row), now),
+            Err(rejection) => {
+                tracing::error!(task = %self.id(), key = %key.id, %rejection, "a winner in the vectors changelog can't be read; its row is not written again");
+            }
+        }
+        true
+    }
+}
+
+/// Does the vector store hold what it should?
+fn agrees(stored: Option<&StoredVersion>, entry: &Entry) -> bool {
+    match stored {
+        None => entry.tombstone,
+        Some(stored) => {
+            let version = Version { hlc: stored.hlc, origin: stored.origin.clone(), sequence: stored.sequence };
+            !entry.tombstone && version == entry.version
+        }
+    }
+}
+
+fn forgotten_entry(version: Version) -> Entry {
+    Entry {
+        version,
+        content_hash: crate::merge::version::ContentHash(0),
+        vector_offset: 0,
+        tombstone: true,
+        refused: false,
+    }
+}
