@@ -59,7 +59,7 @@ part() {
     say "$(basename "$1") in $((SECONDS - begin)) s"
 }
 
-maven() { retried mvn -q -B -ntp -Dstyle.color=never -f "$here/stack/pom.xml" -Dkafka.version="$kafka_version" "$@"; }
+maven() { retried mvn -q -B -ntp -f "$here/stack/pom.xml" -Dkafka.version="$kafka_version" "$@"; }
 
 fetch_kafka() { maven dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD"; }
 
@@ -111,10 +111,15 @@ install_stack() {
     # Stacks may be started side by side: one installs, the others wait for it.
     exec 9>"$cache/install.lock"
     flock 9
-    part "$DRIFTLESS_KAFKA_DIR" fetch_kafka
-    part "$DRIFTLESS_REGISTRY_DIR" fetch_registry
-    part "$DRIFTLESS_MILVUS_DIR" fetch_milvus
-    part "$DRIFTLESS_CLIENTS_DIR" fetch_clients
+    # One after the other where they share a client's own cache, side by side where not.
+    local by_maven by_pip complete=yes
+    { part "$DRIFTLESS_KAFKA_DIR" fetch_kafka; part "$DRIFTLESS_REGISTRY_DIR" fetch_registry; } &
+    by_maven=$!
+    { part "$DRIFTLESS_MILVUS_DIR" fetch_milvus; part "$DRIFTLESS_CLIENTS_DIR" fetch_clients; } &
+    by_pip=$!
+    wait $by_maven || complete=
+    wait $by_pip || complete=
+    [ -n "$complete" ] || die "incomplete; what is there is kept for the next try"
     exec 9>&-
 }
 
