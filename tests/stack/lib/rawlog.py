@@ -133,15 +133,27 @@ def uncommitted(log, group, targets):
 
 
 def wait_settled(logs, group, deadline_seconds, still_alive):
-    """Until every change is mirrored and committed past in every region, and none was re-appended meanwhile."""
+    """Until every change is mirrored and committed past in every region; returns what still is not by the deadline."""
+    return wait_until_empty(lambda: changes_unsettled(logs, group), deadline_seconds, still_alive)
+
+
+def wait_committed(logs, group, deadline_seconds, still_alive):
+    """Until everything that is there now, heartbeats too, is committed past."""
+    targets = {name: {each: end for each, (_, end) in log.ends().items()} for name, log in logs.items()}
+
+    def behind():
+        return [line for name, log in logs.items() for line in uncommitted(log, group, targets[name])]
+
+    return wait_until_empty(behind, deadline_seconds, still_alive)
+
+
+def wait_until_empty(waiting_for, deadline_seconds, still_alive):
     deadline = time.monotonic() + deadline_seconds
     while True:
         still_alive()
-        waiting = changes_unsettled(logs, group)
-        if not waiting:
-            return
-        if time.monotonic() > deadline:
-            raise TimeoutError("\n".join([f"not settled within {deadline_seconds} s:", *waiting[:20]]))
+        waiting = waiting_for()
+        if not waiting or time.monotonic() > deadline:
+            return waiting
         time.sleep(POLL_SECONDS)
 
 
@@ -160,15 +172,3 @@ def read_on(logs):
     for log in logs.values():
         log.catch_up()
     return sum(len(records) for log in logs.values() for records in log.records.values())
-
-
-def wait_committed(log, group, targets, deadline_seconds, still_alive):
-    deadline = time.monotonic() + deadline_seconds
-    while True:
-        still_alive()
-        waiting = uncommitted(log, group, targets)
-        if not waiting:
-            return
-        if time.monotonic() > deadline:
-            raise TimeoutError("\n".join([f"not committed within {deadline_seconds} s:", *waiting[:20]]))
-        time.sleep(POLL_SECONDS)

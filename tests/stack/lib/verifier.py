@@ -11,7 +11,8 @@ from .rawlog import TopicTail
 PAGE_ROWS = 4_000  # under Milvus' limit of 16 384, and a few MiB per reply
 COORDINATE_HEADERS = "driftless.topic", "driftless.partition", "driftless.offset"
 REASON_HEADER = "driftless.reason"
-SMALLEST_INT64 = -(1 << 63)
+# Milvus' parser cannot read -9223372036854775808.
+SMALLEST_INT64 = "-9223372036854775807 - 1"
 
 
 def connect(region, uri):
@@ -75,6 +76,8 @@ def read_rows(collection, spec):
             # The page must be the smallest keys, not the first to be found.
             reduce_stop_for_best=True,
         )
+        if not page:  # a short page does not mean the end: keys stored twice are folded after the limit
+            return rows
         for fields in page:
             rows[fields.pop("id")] = Row(
                 vector=numpy.array(fields.pop("vector"), dtype="<f4").tobytes(),
@@ -83,8 +86,6 @@ def read_rows(collection, spec):
                 seq=fields.pop("_seq"),
                 metadata=fields,
             )
-        if len(page) < PAGE_ROWS:
-            return rows
         after = f"id > {literal(max(rows, key=sort_key))}"
 
 
