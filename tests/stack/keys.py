@@ -21,7 +21,7 @@ def keys(tap, cluster):
     load = scenario.make_load(tap, cluster, SEED, CHANGES, bad_of_each=2, rows=ROWS, seconds=LOAD_SECONDS)
     load.start()
     load.join()
-    scenario.verify(tap, cluster, load)
+    scenario.verify(tap, cluster, load, scenario.open_logs(cluster))
     tap.check("workers stop cleanly on SIGTERM", cluster.stop())
 
 

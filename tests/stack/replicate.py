@@ -25,16 +25,17 @@ def replicate(tap, cluster):
     cluster.start()
     tap.note("workers ready")
     load = scenario.make_load(tap, cluster, SEED, CHANGES, bad_of_each=4, rows=ROWS, seconds=LOAD_SECONDS)
+    logs = scenario.open_logs(cluster)
     load.start()
-    hurt(tap, cluster, load)
+    hurt(tap, cluster, load, logs)
     load.join()
     tap.note("load written")
-    logs = scenario.verify(tap, cluster, load)
+    scenario.verify(tap, cluster, load, logs)
     restart(tap, cluster, logs)
 
 
-def hurt(tap, cluster, load):
-    """All in mid-flight: the load goes on throughout."""
+def hurt(tap, cluster, load, logs):
+    """All in mid-flight: the load goes on throughout. Checks that each blow did land."""
     first, second = cluster.workers["us-1"], cluster.workers["us-2"]
     load.wait_until(0.15)
     tap.note("SIGKILL us-2")
@@ -46,12 +47,24 @@ def hurt(tap, cluster, load):
     tap.note(f"SIGSTOP us-1 for {STOPPED_SECONDS} s")
     first.pause()
     time.sleep(STOPPED_SECONDS)
+    members = cluster.group_members("us")
+    tap.check("a stopped worker loses its place in the group", [] if members == 1 else [f"{members} members"])
     first.resume()
     load.wait_until(0.75)
     tap.note(f"link cut for {CUT_SECONDS} s")
     cluster.link("cut")
-    time.sleep(CUT_SECONDS)
+    time.sleep(CUT_SECONDS / 2)
+    before = mirror_ends(logs)
+    time.sleep(CUT_SECONDS / 2)
+    after = mirror_ends(logs)
+    tap.check("nothing crosses a cut link", [f"{source} grew" for source in before if after[source] != before[source]])
     cluster.link("heal")
+
+
+def mirror_ends(logs):
+    return {
+        source: end for log in logs.values() for source, (_, end) in log.ends().items() if source[0] != rawlog.CDC_TOPIC
+    }
 
 
 def restart(tap, cluster, logs):

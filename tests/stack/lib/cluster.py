@@ -179,6 +179,11 @@ class Cluster:
     def metric(self, name):
         return sum(worker.metric(name) for worker in self.workers.values())
 
+    def group_members(self, region):
+        admin = AdminClient({"bootstrap.servers": self.regions[region].kafka})
+        description = admin.describe_consumer_groups([self.application])[self.application].result()
+        return len(description.members)
+
     def link(self, action):
         subprocess.run([STACK_SCRIPT, "link", action], check=True, stdout=subprocess.DEVNULL)
 

@@ -46,12 +46,15 @@ def make_load(tap, cluster, seed, count, bad_of_each, rows, seconds):
     return Load(sends, brokers, rawlog.CDC_TOPIC, seconds)
 
 
-def verify(tap, cluster, load):
-    """Waits until all is settled, then holds Milvus and the dead letters against the oracle. Returns the raw logs."""
-    logs = {
+def open_logs(cluster):
+    return {
         region.name: rawlog.RawLog(region.name, cluster.peers_of(region.name), region.kafka)
         for region in cluster.regions.values()
     }
+
+
+def verify(tap, cluster, load, logs):
+    """Waits until all is settled, then holds Milvus and the dead letters against the oracle."""
     unsettled = rawlog.wait_settled(logs, cluster.application, SETTLE_SECONDS, cluster.check_alive)
     tap.check("every change is mirrored, and committed offsets have passed the last one", unsettled)
     tap.note("settled" if not unsettled else f"not settled within {SETTLE_SECONDS} s")
@@ -82,7 +85,6 @@ def verify(tap, cluster, load):
                 expected[region.name].dead_letters,
             ),
         )
-    return logs
 
 
 def own_refusals_differ(expected, load):
