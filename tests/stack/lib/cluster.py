@@ -22,9 +22,9 @@ from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from . import verifier
+from .generator import register_schemas
 from .rawlog import CDC_TOPIC, mirror_of
 
-STACK_SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "stack.sh"
 PARTITIONS = 12
 READY_SECONDS = 90
 STOP_SECONDS = 30
@@ -131,6 +131,7 @@ class Cluster:
         self.collections = collections
         # A group and internal topics of its own for every run, so that runs can share one stack.
         self.application = f"{name}-{int(time.time())}"
+        self.schema_ids = {}
         self.folder = Path(tempfile.mkdtemp(prefix=f"driftless-{self.application}-"))
         self.workers = {
             f"{region}-{number}": self._configure(region, number)
@@ -139,6 +140,9 @@ class Cluster:
         }
 
     def prepare(self):
+        # Before any worker registers its own, so that an id means another schema in each region.
+        registries = {region.name: region.registry for region in self.regions.values()}
+        self.schema_ids = register_schemas(registries)
         for region in self.regions.values():
             verifier.connect(region.name, region.milvus)
             verifier.drop_collections(region.name, self.collections)
@@ -185,7 +189,7 @@ class Cluster:
         return len(description.members)
 
     def link(self, action):
-        subprocess.run([STACK_SCRIPT, "link", action], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([environment("DRIFTLESS_STACK"), "link", action], check=True, stdout=subprocess.DEVNULL)
 
     def close(self, keep_files):
         for worker in self.workers.values():

@@ -61,8 +61,7 @@ def register_schemas(registries):
     for region, url in registries.items():
         client = SchemaRegistryClient({"url": url})
         if region == "eu":
-            # So that an id means another schema in each region, and one that is resolved in the
-            # wrong registry shows.
+            # Shifts the ids, so that one resolved in the wrong region's registry shows.
             client.register_schema("unrelated-value", Schema('"string"', "AVRO"))
         ids[region] = {
             name: client.register_schema(SUBJECT, Schema(json.dumps(schema), "AVRO"))
@@ -133,7 +132,7 @@ class Planner:
             self.rng.shuffle(pair)
             return [self._avro(kind, change) for change in pair]
         if kind == "json":
-            return [self._json(self._change(region, row, hlc))]
+            return [self._json(self._change(region, row, hlc), row[0].id_kind == "int64")]
         if kind == "misdirected":
             return [self._misdirected(self._change(region, row, hlc))]
         if kind == "newer-writer":
@@ -169,15 +168,17 @@ class Planner:
         schema_id = self.schema_ids[region or change["origin"]][schema]
         return wire.frame(schema_id, wire.avro_body(self.schemas[schema], change))
 
-    def _json(self, change):
+    def _json(self, change, is_int64):
         hlc = change["timestamp"]
         unix_ms, logical = hlc >> 16, hlc & wire.LOGICAL_MAX
         # A TSO has 18 logical bits; those above 65 535 must be cut.
         tso = unix_ms << 18 | self.rng.choice([logical, 70_000 + logical])
         if self.rng.random() < 0.1:
             change |= {"op": "DELETE", "vector": [], "metadata": {}}
-        value = wire.json_value(change, self.rng.choice([unix_ms, tso, hlc]))
         key = change["vector_id"].encode() if self.rng.random() < 0.33 else None
+        if is_int64 and self.rng.random() < 0.5:
+            change["vector_id"] = int(change["vector_id"])  # JSON has numbers of its own
+        value = wire.json_value(change, self.rng.choice([unix_ms, tso, hlc]))
         return Send(change["origin"], key, value, "json")
 
     def _misdirected(self, change):
@@ -257,7 +258,8 @@ class Planner:
         peer = next(each for each in self.regions if each != region)
         for origin in (peer, "mars", "", "x" * 65):
             foreign = fresh(origin=origin)
-            yield "foreign-origin", Send(region, foreign["vector_id"].encode(), self._value(foreign, region=region), "bad")
+            key = foreign["vector_id"].encode()
+            yield "foreign-origin", Send(region, key, self._value(foreign, region=region), "bad")
         yield "early", avro("bad", fresh(timestamp=wire.hlc(self.base_ms + TWO_HOURS_MS + STAMP_SPAN_MS)))
         yield "late", avro("bad", fresh(timestamp=wire.hlc(self.base_ms - TWO_HOURS_MS)))
         for spec in self.collections:

@@ -114,7 +114,8 @@ def unmirrored(logs):
                 own = source.records[CDC_TOPIC, partition]
                 mirrored = destination.records[mirror_of(source.region), partition]
                 if own and not any(same_record(own[-1], copy) for copy in reversed(mirrored)):
-                    missing.append(f"{source.region} → {destination.region}: partition {partition} offset {own[-1].offset} not mirrored")
+                    way = f"{source.region} → {destination.region}"
+                    missing.append(f"{way}: partition {partition} offset {own[-1].offset} not mirrored")
     return missing
 
 

@@ -6,7 +6,7 @@ import traceback
 
 from . import rawlog, verifier
 from .cluster import PARTITIONS, Cluster
-from .generator import Load, Planner, register_schemas
+from .generator import Load, Planner
 from .oracle import Oracle, Schemas
 from .tap import Tap
 
@@ -35,10 +35,8 @@ def run(name, collections, workers, scenario):
 
 
 def make_load(tap, cluster, seed, count, bad_of_each, rows, seconds):
-    registries = {region.name: region.registry for region in cluster.regions.values()}
-    planner = Planner(
-        seed, int(time.time() * 1000), cluster.collections, register_schemas(registries), PARTITIONS, rows
-    )
+    now_ms = int(time.time() * 1000)
+    planner = Planner(seed, now_ms, cluster.collections, cluster.schema_ids, PARTITIONS, rows)
     sends = planner.plan(count, bad_of_each)
     bad = sum(send.reason is not None for send in sends)
     tap.note(f"plan of seed {seed}: {len(sends)} records, {bad} of them bad, over {seconds} s")

@@ -54,7 +54,7 @@ def signed(value):
 
 
 def content_hash(value):
-    """Of an Avro record without its 5 bytes of framing (the schema id differs between registries), of a whole JSON record."""
+    """Of an Avro record without its framing, whose schema id differs between registries; of a whole JSON record."""
     return xxhash.xxh3_64_intdigest(value[5:] if value[0] == 0 else value)
 
 
@@ -169,7 +169,7 @@ def read_json(value, region, appended_at_ms):
             "origin": region,
             "sequence": signed(content_hash(value)),
             "collection": fields["collection"],
-            "vector_id": fields["vector_id"],
+            "vector_id": str(fields["vector_id"]),
             "vector": fields["payload"],
             "metadata": fields.get("metadata", {}),
         }
