@@ -6,6 +6,7 @@
 //! the group, [`KafkaSettings`] holds what all three are configured by. Each client runs threads of
 //! librdkafka's own and wakes the processing thread when there is something to poll.
 
+mod admin;
 mod appender;
 mod assignment;
 mod error;
@@ -16,6 +17,7 @@ mod native;
 mod rebalance;
 mod settings;
 
+pub use admin::KafkaAdmin;
 pub use appender::KafkaAppender;
 pub use assignment::Subscription;
 pub use group_consumer::KafkaGroupConsumer;
