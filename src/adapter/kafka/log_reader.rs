@@ -46,8 +46,7 @@ struct ReaderContext {
 
 impl KafkaLogReader {
     pub fn new(settings: &KafkaSettings) -> Result<Self> {
-        let consumer =
-            settings.log_reader()?.create_with_context(ReaderContext::default()).map_err(|error| unusable(&error))?;
+        let consumer = settings.log_reader()?.create_with_context(ReaderContext::default()).map_err(|error| unusable(&error))?;
         Ok(Self { consumer: Arc::new(consumer), opened: None, copier: Copier::default(), taken: Vec::new() })
     }
 
@@ -150,9 +149,7 @@ impl ReaderContext {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
         let nobody_answered = matches!(
             code,
-            RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::AllBrokersDown
+            RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown
         );
         trouble.filter(|_| nobody_answered).unwrap_or_default()
     }
