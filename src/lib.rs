@@ -14,16 +14,19 @@ pub mod topology;
 
 pub mod processor;
 
-<<<<<<< HEAD
 pub mod task;
 
 pub mod stream;
-=======
+
 pub mod ops;
->>>>>>> cli
 
 pub mod adapter;
 
 pub mod config;
+
+pub mod demo;
+
+pub mod app;
+pub mod cli;
 
 pub mod testing;

@@ -173,7 +173,8 @@ fn replay(args: &ReplayArgs) -> Result<Exit> {
     let letters = dead_letter::list(&mut reader, &config.topics().dead_letter(), &args.selection.filter())?;
     let decided = decide(&config, letters, args.restamp)?;
     if args.json {
-        let list: Vec<_> = decided.iter().map(|(letter, decision)| json!({ "at": place(letter), "decision": words(decision) })).collect();
+        let list: Vec<_> =
+            decided.iter().map(|(letter, decision)| json!({ "at": place(letter), "decision": words(decision) })).collect();
         output::print_json(&list)?;
     } else {
         for (letter, decision) in &decided {

@@ -76,7 +76,10 @@ async fn examine(config: &Config) -> Result<Vec<Finding>> {
     let wrong = admin.check(&config.collections).await?;
     for (_, spec) in config.collections.iter() {
         if !wrong.iter().any(|finding| finding.collection == spec.name) {
-            findings.push(Finding::ok(format!("collection {}", spec.name), "fits the configuration, or is created by the first worker"));
+            findings.push(Finding::ok(
+                format!("collection {}", spec.name),
+                "fits the configuration, or is created by the first worker",
+            ));
         }
     }
     for found in wrong {
