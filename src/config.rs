@@ -7,6 +7,7 @@
 //! Paths in the file are relative to the file's own folder. Secrets are never in the file and never printed.
 
 mod collections;
+mod connect;
 mod read;
 mod relations;
 mod secrets;
@@ -63,11 +64,10 @@ pub struct KafkaConfig {
 }
 
 impl KafkaConfig {
-    /// Everything librdkafka needs to reach the cluster: servers, SASL, and the properties passed through.
+    /// What librdkafka needs to reach the cluster, but for its address: SASL, and the properties passed through.
     pub fn client_properties(&self) -> BTreeMap<String, String> {
         use secrecy::ExposeSecret;
         let mut properties = self.properties.0.clone();
-        properties.insert("bootstrap.servers".to_owned(), self.bootstrap_servers.clone());
         if let Some(sasl) = &self.sasl {
             properties.insert("sasl.mechanism".to_owned(), sasl.mechanism.clone());
             properties.insert("sasl.username".to_owned(), sasl.login.username.clone());

@@ -12,6 +12,16 @@ pub mod region;
 
 pub mod topology;
 
+pub mod processor;
+
+<<<<<<< HEAD
+pub mod task;
+
+pub mod stream;
+=======
+pub mod ops;
+>>>>>>> cli
+
 pub mod adapter;
 
 pub mod config;

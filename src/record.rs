@@ -8,6 +8,7 @@ pub mod change;
 pub mod collection;
 pub mod decode;
 pub mod framing;
+pub mod headers;
 pub mod id;
 pub mod json;
 pub(crate) mod metadata;

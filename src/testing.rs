@@ -1,3 +1,3 @@
-//! What is needed to test a topology, an adapter or a store of one's own; public for that reason.
+//! What users (and our own tests) need to test a topology or an adapter of their own.
 
 pub mod conformance;

@@ -1,1 +1,5 @@
-//! (being written)
+//! Schema registries with Confluent's API. The only folder that names their client.
+
+mod admin;
+
+pub use admin::RegistryClient;

@@ -2,16 +2,13 @@
 
 use super::Config;
 use crate::base::section::Section;
+use crate::ops::topics::plan::CHANGE_RETENTION;
 use std::time::Duration;
 
-/// The local change topics keep their records for this long (`topics create`); a change that is admitted
-/// must still be there when it is read.
-pub const CHANGE_RETENTION: Duration = Duration::from_secs(72 * 3600);
-
 /// librdkafka's `session.timeout.ms` as we set it.
-pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// librdkafka's `heartbeat.interval.ms` as we set it.
-pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// gRPC servers of Milvus take messages of up to 64 MiB.
 const MILVUS_MESSAGE_BYTES_MAX: usize = 64 << 20;

@@ -1,0 +1,115 @@
+//! The idempotent producer.
+//!
+//! A thread of rdkafka's serves delivery reports; they wait in a channel until polled. That channel holds no
+//! more than was appended since the last poll, and what is not acknowledged yet is bounded by librdkafka's queue.
+
+use super::error::{FaultTeller, kafka_error};
+use super::rebalance::log_line;
+use super::settings::{KafkaSettings, unusable};
+use crate::base::error::{Error, Remedy, Result};
+use crate::port::log::{Ack, Append, AppendRefused, Appender, Wake};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+pub struct KafkaAppender {
+    producer: ThreadedProducer<Deliveries>,
+    acks: Receiver<Ack>,
+}
+
+struct Deliveries {
+    acks: Sender<Ack>,
+    wake: Wake,
+    teller: Mutex<FaultTeller>,
+}
+
+impl KafkaAppender {
+    /// `wake` is called from rdkafka's thread for each ack.
+    pub fn new(settings: &KafkaSettings, wake: Wake) -> Result<Self> {
+        let (sender, acks) = unbounded();
+        let context = Deliveries { acks: sender, wake, teller: Mutex::default() };
+        let producer = settings.appender()?.create_with_context(context).map_err(|error| unusable(&error))?;
+        Ok(Self { producer, acks })
+    }
+
+    /// The producer's own words for a fatal error are kept apart from the error of the record that met it.
+    fn failed(&self, append: &Append, error: &KafkaError) -> Error {
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        let reason = self.producer.client().fatal_error().map_or(String::new(), |(_, text)| text);
+        kafka_error(code, &format!("appending to {}", append.to), &reason)
+    }
+}
+
+impl Appender for KafkaAppender {
+    fn append(&mut self, append: Append, token: u64) -> std::result::Result<(), AppendRefused> {
+        let token = usize::try_from(token).expect("tokens fit into a pointer: only 64-bit targets are supported");
+        let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&append.to.topic, token);
+        record.partition = Some(append.to.partition);
+        record.key = append.key.as_deref();
+        record.payload = append.value.as_deref();
+        if !append.headers.is_empty() {
+            let mut headers = OwnedHeaders::new_with_capacity(append.headers.len());
+            for (name, value) in &append.headers {
+                headers = headers.insert(Header { key: name, value: value.as_deref() });
+            }
+            record.headers = Some(headers);
+        }
+        match self.producer.send(record) {
+            Ok(()) => Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Err(AppendRefused::QueueFull(append)),
+            Err((error, _)) => Err(AppendRefused::Failed(self.failed(&append, &error))),
+        }
+    }
+
+    fn poll_acks(&mut self, acks: &mut Vec<Ack>) {
+        acks.extend(self.acks.try_iter());
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        let error = kafka_error(code, "Kafka producer", reason);
+        let told = self.teller.lock().unwrap_or_else(PoisonError::into_inner).tell(code, error, Instant::now());
+        if let Some(error) = told {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, token: usize) {
+        let outcome = match result {
+            Ok(message) => Ok(message.offset()),
+            Err((error, message)) => Err(undelivered(error, message.topic(), message.partition())),
+        };
+        // The receiver is gone only when the appender is being dropped: nobody waits for this ack.
+        if self.acks.send(Ack { token: token as u64, outcome }).is_ok() {
+            (self.wake)();
+        }
+    }
+}
+
+fn undelivered(error: &KafkaError, topic: &str, partition: i32) -> Error {
+    let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+    let doing = format!("appending to {topic}[{partition}]");
+    match code {
+        // Purged because the appender is being dropped.
+        RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight => {
+            Error::new(Remedy::Restore, format!("{doing}: the appender was closed before the record was acknowledged"))
+        }
+        _ => kafka_error(code, &doing, ""),
+    }
+}

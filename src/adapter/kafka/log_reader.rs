@@ -1,0 +1,163 @@
+//! Reads single partitions by offset, outside of the group: restore, tails, look-ups.
+
+use super::error::kafka_error;
+use super::native::{Copier, PartitionCursor, Taken};
+use super::rebalance::log_line;
+use super::settings::{KafkaSettings, unusable};
+use crate::base::error::{Error, Result};
+use crate::base::ids::TopicPartition;
+use crate::base::time::UnixMs;
+use crate::port::log::{Bounds, LogReader};
+use crate::record::raw::RawRecord;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{IsError, KafkaError};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaErrorCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// For one question to the brokers.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// For the next record of the opened partition.
+const READ_PATIENCE: Duration = Duration::from_millis(20);
+
+pub struct KafkaLogReader {
+    consumer: Arc<BaseConsumer<ReaderContext>>,
+    opened: Option<Opened>,
+    copier: Copier,
+    taken: Vec<Taken>,
+}
+
+struct Opened {
+    partition: TopicPartition,
+    cursor: PartitionCursor<ReaderContext>,
+    position: i64,
+}
+
+/// Keeps librdkafka's last word on why the brokers can't be reached, for the error of the call that then times out.
+#[derive(Default)]
+struct ReaderContext {
+    trouble: Mutex<Option<String>>,
+}
+
+impl KafkaLogReader {
+    pub fn new(settings: &KafkaSettings) -> Result<Self> {
+        let consumer =
+            settings.log_reader()?.create_with_context(ReaderContext::default()).map_err(|error| unusable(&error))?;
+        Ok(Self { consumer: Arc::new(consumer), opened: None, copier: Copier::default(), taken: Vec::new() })
+    }
+
+    fn failed(&self, error: &KafkaError, doing: &str) -> Error {
+        serve(&self.consumer);
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        kafka_error(code, doing, &self.consumer.context().take_trouble(code))
+    }
+}
+
+impl LogReader for KafkaLogReader {
+    fn partition_count(&mut self, topic: &str) -> Result<Option<i32>> {
+        let doing = format!("asking for the partitions of {topic}");
+        let metadata = self.consumer.fetch_metadata(Some(topic), PATIENCE).map_err(|error| self.failed(&error, &doing))?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
+        match found.error().filter(IsError::is_error).map(RDKafkaErrorCode::from) {
+            None => Ok(i32::try_from(found.partitions().len()).ok()),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
+            Some(code) => Err(kafka_error(code, &doing, "")),
+        }
+    }
+
+    fn bounds(&mut self, partition: &TopicPartition) -> Result<Bounds> {
+        let (first, end) = self
+            .consumer
+            .fetch_watermarks(&partition.topic, partition.partition, PATIENCE)
+            .map_err(|error| self.failed(&error, &format!("asking for the ends of {partition}")))?;
+        Ok(Bounds { first, end })
+    }
+
+    fn offset_at(&mut self, partition: &TopicPartition, at: UnixMs) -> Result<i64> {
+        let doing = format!("asking for the offset of {partition} at {at} ms");
+        let mut asked = TopicPartitionList::new();
+        asked
+            .add_partition_offset(&partition.topic, partition.partition, Offset::Offset(at.0.max(0)))
+            .map_err(|error| self.failed(&error, &doing))?;
+        let answered = self.consumer.offsets_for_times(asked, PATIENCE).map_err(|error| self.failed(&error, &doing))?;
+        let answer = answered.find_partition(&partition.topic, partition.partition);
+        let answer = answer.ok_or_else(|| Error::retry(format!("{doing}: no answer for it; it is asked again")))?;
+        answer.error().map_err(|error| self.failed(&error, &doing))?;
+        match answer.offset() {
+            Offset::Offset(offset) => Ok(offset),
+            _ => Ok(self.bounds(partition)?.end),
+        }
+    }
+
+    fn open(&mut self, partition: &TopicPartition, offset: i64) -> Result<()> {
+        self.close();
+        let offset = offset.max(0);
+        let topic = Arc::clone(&partition.topic);
+        let cursor = PartitionCursor::start(Arc::clone(&self.consumer), topic, partition.partition, offset)
+            .map_err(|code| kafka_error(code, &format!("reading {partition} from {offset}"), ""))?;
+        self.opened = Some(Opened { partition: partition.clone(), cursor, position: offset });
+        Ok(())
+    }
+
+    fn read(&mut self, records: &mut Vec<RawRecord>) -> Result<i64> {
+        let Some(opened) = &mut self.opened else {
+            return Err(Error::fatal("no partition is open: call open before read"));
+        };
+        serve(opened.cursor.consumer());
+        let read = opened.cursor.take(READ_PATIENCE, &mut self.copier, &mut self.taken);
+        for taken in self.taken.drain(..) {
+            match taken {
+                Taken::Record(record) if record.offset < opened.position => {}
+                Taken::Record(record) => {
+                    opened.position = record.offset + 1;
+                    records.push(record);
+                }
+                Taken::End(end) => opened.position = opened.position.max(end),
+                Taken::Failed(code, text) => {
+                    let doing = format!("reading {} at {}", opened.partition, opened.position);
+                    return Err(kafka_error(code, &doing, &text));
+                }
+            }
+        }
+        read.map_err(|code| kafka_error(code, &format!("reading {}", opened.partition), ""))?;
+        Ok(opened.position)
+    }
+
+    fn close(&mut self) {
+        self.opened = None;
+    }
+}
+
+/// Lets librdkafka deliver its log lines and errors. Records don't come this way.
+fn serve(consumer: &BaseConsumer<ReaderContext>) {
+    while consumer.poll(Duration::ZERO).is_some() {}
+}
+
+impl ReaderContext {
+    /// The text for an error that itself says no more than that nobody answered.
+    fn take_trouble(&self, code: RDKafkaErrorCode) -> String {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (code, trouble) {
+            (RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::BrokerTransportFailure, Some(trouble)) => {
+                format!("{code}: {trouble}")
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+impl ConsumerContext for ReaderContext {}
+
+impl ClientContext for ReaderContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let reason = if reason.is_empty() { error.to_string() } else { reason.to_owned() };
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    }
+}

@@ -1,0 +1,250 @@
+//! The little that rdkafka's safe interface lacks, and all the `unsafe` there is:
+//!
+//! - copying a message out: many messages share one allocation, and a header name that is not UTF-8 is read
+//!   with replacement characters (rdkafka panics on it, so that one such record would stop a partition for ever);
+//! - reading a partition by batches with librdkafka's partition API: the end of a partition comes with its
+//!   offset, which rdkafka throws away, and a batch costs half of what single polls do.
+
+use crate::base::time::UnixMs;
+use crate::record::raw::{RawHeader, RawRecord};
+use bytes::{Bytes, BytesMut};
+use rdkafka::bindings as native;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::types::RDKafkaErrorCode;
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::ptr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Messages are copied into chunks of this size (a larger message has its own). A record that is kept keeps its
+/// whole chunk, so they are not larger.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// Header names are few and repeat; past this many they are not shared any more.
+const SHARED_NAMES: usize = 32;
+
+/// Copies messages out of librdkafka's memory.
+#[derive(Default)]
+pub(super) struct Copier {
+    chunk: BytesMut,
+    names: Vec<Arc<str>>,
+}
+
+impl Copier {
+    pub fn copy(&mut self, message: &BorrowedMessage<'_>, topic: Arc<str>) -> RawRecord {
+        // SAFETY: a borrowed message points to a message without error that lives as long as the borrow.
+        unsafe { self.copy_native(&*message.ptr(), topic) }
+    }
+
+    /// # Safety
+    /// `message` is one that librdkafka handed out, without error and not destroyed yet.
+    unsafe fn copy_native(&mut self, message: &native::rd_kafka_message_t, topic: Arc<str>) -> RawRecord {
+        // SAFETY: as the caller promises, key and payload are valid for the lengths beside them.
+        let (key, value) =
+            unsafe { (bytes_at(message.key, message.key_len), bytes_at(message.payload, message.len)) };
+        let (key, value) = self.store(key, value);
+        // SAFETY: the message is valid; the type of the timestamp is not asked for.
+        let timestamp = unsafe { native::rd_kafka_message_timestamp(message, ptr::null_mut()) };
+        RawRecord {
+            topic,
+            partition: message.partition,
+            offset: message.offset,
+            appended_at: UnixMs(timestamp),
+            key,
+            value,
+            // SAFETY: as above.
+            headers: unsafe { self.copy_headers(message) },
+        }
+    }
+
+    /// # Safety
+    /// As [`Copier::copy_native`].
+    unsafe fn copy_headers(&mut self, message: &native::rd_kafka_message_t) -> Vec<RawHeader> {
+        let mut headers = Vec::new();
+        let mut list = ptr::null_mut();
+        // SAFETY: the message is valid; the list belongs to it and is not freed by us.
+        let found = unsafe { native::rd_kafka_message_headers(message, &mut list) };
+        if found != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return headers;
+        }
+        loop {
+            let (mut name, mut value, mut size) = (ptr::null::<c_char>(), ptr::null::<c_void>(), 0);
+            // SAFETY: the list is valid; past its end the call returns an error and sets nothing.
+            let next =
+                unsafe { native::rd_kafka_header_get_all(list, headers.len(), &mut name, &mut value, &mut size) };
+            if next != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return headers;
+            }
+            // SAFETY: a name is a NUL-terminated string, a value is valid for its size; both belong to the message.
+            let (name, value) = unsafe { (CStr::from_ptr(name), bytes_at(value, size)) };
+            let name = self.share_name(&name.to_string_lossy());
+            let (value, _) = self.store(value, None);
+            headers.push((name, value));
+        }
+    }
+
+    fn share_name(&mut self, name: &str) -> Arc<str> {
+        if let Some(shared) = self.names.iter().find(|shared| ***shared == *name) {
+            return Arc::clone(shared);
+        }
+        let shared: Arc<str> = Arc::from(name);
+        if self.names.len() < SHARED_NAMES {
+            self.names.push(Arc::clone(&shared));
+        }
+        shared
+    }
+
+    /// Copies both side by side into the current chunk.
+    fn store(&mut self, first: Option<&[u8]>, second: Option<&[u8]>) -> (Option<Bytes>, Option<Bytes>) {
+        let first_len = first.map_or(0, <[u8]>::len);
+        let needed = first_len + second.map_or(0, <[u8]>::len);
+        if self.chunk.capacity() < needed {
+            self.chunk = BytesMut::with_capacity(needed.max(CHUNK_BYTES));
+        }
+        self.chunk.extend_from_slice(first.unwrap_or_default());
+        self.chunk.extend_from_slice(second.unwrap_or_default());
+        let both = self.chunk.split().freeze();
+        (first.map(|_| both.slice(..first_len)), second.map(|_| both.slice(first_len..)))
+    }
+}
+
+/// # Safety
+/// `start` is null or valid for `length` bytes for as long as the result is used.
+unsafe fn bytes_at<'a>(start: *const c_void, length: usize) -> Option<&'a [u8]> {
+    // SAFETY: as the caller promises.
+    (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast(), length) })
+}
+
+/// What a partition yields next.
+pub(super) enum Taken {
+    Record(RawRecord),
+    /// The end was reached at this offset: everything below it has been read or is a hole.
+    End(i64),
+    Failed(RDKafkaErrorCode, String),
+}
+
+/// A sequential read of one partition, outside of any group; it ends when dropped.
+pub(super) struct PartitionCursor<C: ConsumerContext> {
+    /// Keeps the client alive for as long as the topic handle.
+    consumer: Arc<BaseConsumer<C>>,
+    handle: *mut native::rd_kafka_topic_t,
+    topic: Arc<str>,
+    partition: i32,
+    batch: Vec<*mut native::rd_kafka_message_t>,
+}
+
+// SAFETY: librdkafka's handles may be used from any thread; `batch` holds no message between calls.
+unsafe impl<C: ConsumerContext> Send for PartitionCursor<C> {}
+
+const BATCH: usize = 2048;
+
+impl<C: ConsumerContext> PartitionCursor<C> {
+    pub fn start(
+        consumer: Arc<BaseConsumer<C>>,
+        topic: Arc<str>,
+        partition: i32,
+        offset: i64,
+    ) -> Result<Self, RDKafkaErrorCode> {
+        let name = CString::new(&*topic).map_err(|_| RDKafkaErrorCode::InvalidTopic)?;
+        let client = consumer.client().native_ptr();
+        // SAFETY: the client lives in `consumer`; a null configuration means the client's own.
+        let handle = unsafe { native::rd_kafka_topic_new(client, name.as_ptr(), ptr::null_mut()) };
+        if handle.is_null() {
+            return Err(last_error());
+        }
+        // SAFETY: the handle is valid; the partition need not exist.
+        if unsafe { native::rd_kafka_consume_start(handle, partition, offset) } != 0 {
+            let error = last_error();
+            // SAFETY: not used any more.
+            unsafe { native::rd_kafka_topic_destroy(handle) };
+            return Err(error);
+        }
+        Ok(Self { consumer, handle, topic, partition, batch: vec![ptr::null_mut(); BATCH] })
+    }
+
+    /// Appends what has been fetched to `taken`; waits at most `patience` for the first.
+    pub fn take(&mut self, patience: Duration, copier: &mut Copier, taken: &mut Vec<Taken>) -> Result<(), RDKafkaErrorCode> {
+        // A batch call that may wait does so until the batch is full: so it never may, and one message is waited for.
+        if self.take_batch(BATCH, Duration::ZERO, copier, taken)? == 0 && self.take_batch(1, patience, copier, taken)? > 0 {
+            self.take_batch(BATCH, Duration::ZERO, copier, taken)?;
+        }
+        Ok(())
+    }
+
+    fn take_batch(
+        &mut self,
+        limit: usize,
+        patience: Duration,
+        copier: &mut Copier,
+        taken: &mut Vec<Taken>,
+    ) -> Result<usize, RDKafkaErrorCode> {
+        let patience_ms = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the handle is valid and the batch has room for `limit` (≤ BATCH) pointers.
+        let count = unsafe {
+            native::rd_kafka_consume_batch(self.handle, self.partition, patience_ms, self.batch.as_mut_ptr(), limit)
+        };
+        let count = usize::try_from(count).map_err(|_| last_error())?;
+        for message in &mut self.batch[..count] {
+            // SAFETY: the call filled `count` valid messages; each is destroyed once, after its last use.
+            unsafe {
+                taken.push(take_message(&**message, &self.topic, copier));
+                native::rd_kafka_message_destroy(*message);
+            }
+            *message = ptr::null_mut();
+        }
+        Ok(count)
+    }
+
+    pub fn consumer(&self) -> &BaseConsumer<C> {
+        &self.consumer
+    }
+}
+
+impl<C: ConsumerContext> Drop for PartitionCursor<C> {
+    fn drop(&mut self) {
+        // SAFETY: started in `start`, and the handle is used by nobody else.
+        unsafe {
+            native::rd_kafka_consume_stop(self.handle, self.partition);
+            native::rd_kafka_topic_destroy(self.handle);
+        }
+    }
+}
+
+/// # Safety
+/// `message` is one that librdkafka handed out and that is not destroyed yet.
+unsafe fn take_message(message: &native::rd_kafka_message_t, topic: &Arc<str>, copier: &mut Copier) -> Taken {
+    match RDKafkaErrorCode::from(message.err) {
+        // SAFETY: as the caller promises, and there is no error.
+        RDKafkaErrorCode::NoError => Taken::Record(unsafe { copier.copy_native(message, Arc::clone(topic)) }),
+        RDKafkaErrorCode::PartitionEOF => Taken::End(message.offset),
+        code => {
+            // SAFETY: the payload of an error is its text.
+            let text = unsafe { bytes_at(message.payload, message.len) }.unwrap_or_default();
+            Taken::Failed(code, String::from_utf8_lossy(text).into_owned())
+        }
+    }
+}
+
+fn last_error() -> RDKafkaErrorCode {
+    // SAFETY: reads a thread-local number.
+    unsafe { native::rd_kafka_last_error() }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_parts_share_a_chunk_and_null_is_not_empty() {
+        let mut copier = Copier::default();
+        let (key, value) = copier.store(Some(b"key"), Some(b"value"));
+        let (key, value) = (key.unwrap(), value.unwrap());
+        assert_eq!((&key[..], &value[..]), (&b"key"[..], &b"value"[..]));
+        assert_eq!(key.as_ptr() as usize + 3, value.as_ptr() as usize);
+        let (empty, none) = copier.store(Some(b""), None);
+        assert_eq!((empty.as_deref(), none), (Some(&b""[..]), None));
+        let large = vec![7; CHUNK_BYTES * 2];
+        assert_eq!(copier.store(None, Some(&large)).1.unwrap(), large);
+        assert_eq!(&value[..], b"value", "what was handed out stays");
+    }
+}

@@ -1,0 +1,90 @@
+//! `driftless doctor`.
+
+use super::topics::print_findings;
+use super::{ConfigArg, Exit};
+use crate::adapter::kafka::KafkaLogReader;
+use crate::adapter::milvus::{MilvusAdmin, Severity};
+use crate::adapter::system::SystemClock;
+use crate::base::error::{Error, Result};
+use crate::base::time::Clock;
+use crate::config::Config;
+use crate::ops::doctor;
+use crate::ops::finding::{Finding, Level, worst};
+
+/// Find out whether everything in a configuration can be reached and fits together
+///
+/// Looks at the state folder, Kafka and its topics, how producers partition, every region's registry and the
+/// change schema, Milvus with its version, health and collections, and the clocks. Each finding says how it is
+/// and, where something is wrong, what to do. Changes nothing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  driftless doctor --config us.toml
+  driftless doctor --config us.toml --json | jq '.findings[] | select(.level == \"fail\")'
+
+Exit codes: 0 nothing failed (there may be warnings), 1 the doctor itself failed,
+2 wrong configuration, 3 something failed")]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &DoctorArgs) -> Result<Exit> {
+    let config = Config::load(args.config.path())?;
+    let plan = config.topic_plan();
+    let mut findings = vec![Finding::ok("configuration", format!("{} has no faults", args.config.path().display()))];
+    findings.push(match super::topology::check(&config.topology) {
+        Ok(nodes) => Finding::ok("topology", format!("{}: {nodes} nodes, no faults", config.topology.name)),
+        Err(faults) => Finding::fail("topology", faults.to_string(), "See `driftless topology validate`."),
+    });
+    findings.push(doctor::state_folder(&config.state_dir));
+    let kafka = doctor::kafka(&mut config.kafka_admin()?, &plan);
+    let reached = kafka.first().is_some_and(|finding| finding.level == Level::Ok);
+    findings.extend(kafka);
+    if reached {
+        let mut reader = KafkaLogReader::new(&config.kafka_settings())?;
+        findings.extend(doctor::change_records(&mut reader, &plan, SystemClock::start().now().wall));
+    }
+    for region in config.regions.keys() {
+        let mut registry = config.registry_client(region)?;
+        findings.extend(doctor::registry(region.as_str(), &mut registry, *region == config.region, &plan));
+    }
+    findings.extend(milvus(&config)?);
+    print_findings(&findings, args.json)?;
+    Ok(if worst(&findings) == Level::Fail { Exit::DIFFERENT } else { Exit::DONE })
+}
+
+/// Version, health and collections.
+fn milvus(config: &Config) -> Result<Vec<Finding>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::fatal(format!("no thread for Milvus' client: {error}")))?;
+    Ok(runtime.block_on(async { examine(config).await.unwrap_or_else(|error| vec![doctor::unreached("milvus", &error)]) }))
+}
+
+async fn examine(config: &Config) -> Result<Vec<Finding>> {
+    let admin = MilvusAdmin::connect(&config.milvus_settings()).await?;
+    let mut findings = vec![Finding::ok("milvus", format!("version {} at {}", admin.version().await?, config.milvus.uri))];
+    let sick = admin.health().await?;
+    if !sick.is_empty() {
+        findings.push(Finding::warn("milvus", format!("calls itself unhealthy: {}", sick.join(", ")), "Look at its own log."));
+    }
+    let wrong = admin.check(&config.collections).await?;
+    for (_, spec) in config.collections.iter() {
+        if !wrong.iter().any(|finding| finding.collection == spec.name) {
+            findings.push(Finding::ok(format!("collection {}", spec.name), "fits the configuration, or is created by the first worker"));
+        }
+    }
+    for found in wrong {
+        let subject = format!("collection {}", found.collection);
+        findings.push(match found.severity {
+            Severity::Refuse => Finding::fail(subject, found.problem, found.remedy),
+            Severity::Warn => Finding::warn(subject, found.problem, found.remedy),
+        });
+    }
+    Ok(findings)
+}

@@ -1,0 +1,274 @@
+//! The Milvus adapter on a real Milvus. `DRIFTLESS_US_MILVUS` names it (see `scripts/stack.sh env`); without
+//! it these tests do nothing. The outage needs `DRIFTLESS_STACK` too, the script that kills and starts it.
+
+use driftless::adapter::milvus::{MilvusAdmin, MilvusSettings, MilvusStore};
+use driftless::base::ids::{CollectionId, Region, VectorId};
+use driftless::merge::hlc::Hlc;
+use driftless::merge::version::Version;
+use driftless::port::log::Wake;
+use driftless::port::vector::{RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, VectorStore};
+use driftless::record::collection::{CollectionSpec, Collections, IdKind, IndexKind, Metric};
+use driftless::testing::conformance::vector::{Factory, Row, run};
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::runtime::Runtime;
+
+struct Milvus {
+    runtime: Runtime,
+    settings: MilvusSettings,
+}
+
+impl Milvus {
+    fn from_environment() -> Option<Self> {
+        let Ok(uri) = std::env::var("DRIFTLESS_US_MILVUS") else {
+            eprintln!("skipped: DRIFTLESS_US_MILVUS is not set; eval \"$(scripts/stack.sh env)\" sets it");
+            return None;
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        Some(Self { runtime: runtime.expect("a runtime"), settings: MilvusSettings::new(uri) })
+    }
+
+    fn admin(&self) -> MilvusAdmin {
+        self.runtime.block_on(MilvusAdmin::connect(&self.settings)).expect("Milvus is reached")
+    }
+
+    /// A store over these collections, created where they are missing.
+    fn open(&self, specs: Vec<CollectionSpec>) -> Client {
+        let collections = Arc::new(Collections::new(specs));
+        self.runtime.block_on(self.admin().prepare(&collections)).expect("collections are there");
+        let (ring, woken) = channel();
+        // The receiver is gone only when the test is over.
+        let wake: Wake = Arc::new(move || ring.send(()).unwrap_or(()));
+        let handle = self.runtime.handle().clone();
+        let store = MilvusStore::new(handle, collections, &self.settings, wake).expect("settings are good");
+        Client { store, woken, next_token: 0 }
+    }
+
+    fn rows(&self, spec: &CollectionSpec) -> BTreeMap<VectorId, Row> {
+        let mut rows = BTreeMap::new();
+        let mut visit = |row: driftless::adapter::milvus::StoredRow| {
+            let id = row.id.clone();
+            let row = Row { id: row.id, vector: row.vector, version: row.version, metadata: row.metadata };
+            assert!(rows.insert(id, row).is_none(), "an id is given out once");
+        };
+        self.runtime.block_on(self.admin().scan(spec, &mut visit)).expect("the collection is read");
+        rows
+    }
+}
+
+struct Client {
+    store: MilvusStore,
+    woken: Receiver<()>,
+    next_token: u64,
+}
+
+impl Client {
+    fn submit(&mut self, request: StoreRequest) {
+        self.next_token += 1;
+        self.store.submit(CollectionId(0), request, self.next_token);
+    }
+
+    fn next(&mut self) -> Vec<StoreResponse> {
+        self.woken.recv_timeout(Duration::from_secs(30)).expect("every request is answered within its deadline");
+        let mut responses = Vec::new();
+        self.store.poll(&mut responses);
+        responses
+    }
+
+    fn call(&mut self, request: StoreRequest) -> Result<StoreReply, StoreError> {
+        self.submit(request);
+        loop {
+            if let Some(response) = self.next().pop() {
+                return response.outcome;
+            }
+        }
+    }
+
+    fn write(&mut self, batch: RowBatch) -> Result<StoreReply, StoreError> {
+        self.call(StoreRequest::Write(Arc::new(batch)))
+    }
+}
+
+/// Collections of earlier runs stay: each run has names of its own.
+fn fresh(name: &str) -> String {
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis();
+    format!("test_{name}_{millis}")
+}
+
+fn spec(name: &str, dimension: usize) -> CollectionSpec {
+    CollectionSpec {
+        name: fresh(name),
+        id: IdKind::Int64,
+        dimension,
+        metric: Metric::L2,
+        index: IndexKind::Hnsw { m: 8, ef_construction: 64 },
+        auto_create: true,
+    }
+}
+
+fn rows(ids: std::ops::Range<i64>, dimension: usize, hlc: u64) -> RowBatch {
+    let mut batch = RowBatch::default();
+    for id in ids {
+        batch.ids.push(VectorId::Int(id));
+        batch.vectors.extend((0..dimension).map(|place| (id % 1000) as f32 + place as f32));
+        batch.versions.push(Version { hlc: Hlc(hlc), origin: Region::new("us"), sequence: id as u64 });
+        batch.metadata.push(b"{}".to_vec());
+    }
+    batch
+}
+
+impl Factory for Milvus {
+    type Store = MilvusStore;
+
+    fn open(&mut self, collections: Arc<Collections>, wake: Wake) -> MilvusStore {
+        self.runtime.block_on(self.admin().prepare(&collections)).expect("collections are created");
+        MilvusStore::new(self.runtime.handle().clone(), collections, &self.settings, wake).expect("settings are good")
+    }
+
+    fn rows(&mut self, _: &MilvusStore, _: CollectionId, spec: &CollectionSpec) -> Vec<Row> {
+        Milvus::rows(self, spec).into_values().collect()
+    }
+}
+
+#[test]
+fn milvus_is_a_vector_store() {
+    let Some(mut milvus) = Milvus::from_environment() else { return };
+    run(&fresh("conformance"), &mut milvus);
+}
+
+#[test]
+fn every_kind_of_index_is_created_as_configured_and_found_so_again() {
+    let Some(milvus) = Milvus::from_environment() else { return };
+    let kinds = [
+        IndexKind::Auto,
+        IndexKind::Hnsw { m: 8, ef_construction: 64 },
+        IndexKind::IvfFlat { nlist: 16 },
+        IndexKind::IvfPq { nlist: 16, m: 4, nbits: 8 },
+    ];
+    let metrics = [Metric::L2, Metric::InnerProduct, Metric::Cosine, Metric::L2];
+    let specs = kinds.iter().zip(metrics).enumerate();
+    let specs =
+        specs.map(|(place, (index, metric))| CollectionSpec { index: *index, metric, ..spec(&format!("index{place}"), 8) });
+    let collections = Collections::new(specs.collect());
+    let admin = milvus.admin();
+    milvus.runtime.block_on(admin.prepare(&collections)).expect("created");
+    let findings = milvus.runtime.block_on(admin.check(&collections)).expect("checked");
+    assert_eq!(findings, []);
+}
+
+#[test]
+fn what_differs_from_the_configuration_is_told_all_at_once() {
+    let Some(milvus) = Milvus::from_environment() else { return };
+    let there = spec("differs", 8);
+    milvus.open(vec![there.clone()]);
+    let other = CollectionSpec { id: IdKind::Uuid, dimension: 9, metric: Metric::Cosine, ..there.clone() };
+    let physical = CollectionSpec { name: format!("{}__g1", there.name), ..there };
+    let absent = CollectionSpec { auto_create: false, ..spec("absent", 8) };
+    let refusal = milvus.runtime.block_on(milvus.admin().prepare(&Collections::new(vec![other, physical, absent])));
+    let message = refusal.expect_err("refused").to_string();
+    for part in [
+        "column `id` is Int64, the configuration says VarChar",
+        "vectors have 8 dimensions, the configuration says 9",
+        "the index's metric is L2, the configuration says Cosine",
+        "the name belongs to a collection itself, not to an alias",
+        "does not exist and `auto_create` is off",
+    ] {
+        assert!(message.contains(part), "{part:?} is missing in: {message}");
+    }
+}
+
+#[test]
+fn a_whole_collection_is_read_page_by_page() {
+    let Some(milvus) = Milvus::from_environment() else { return };
+    let spec = spec("scan", 64);
+    let mut client = milvus.open(vec![spec.clone()]);
+    for batch in 0..25 {
+        client.write(rows(batch * 1000..(batch + 1) * 1000, 64, 1)).expect("acknowledged");
+    }
+    let mut changes = rows(0..5_000, 64, 2);
+    changes.deletes = (20_000..25_000).map(VectorId::Int).collect();
+    client.write(changes).expect("acknowledged");
+    let found = milvus.rows(&spec);
+    assert!(found.keys().eq((0..20_000).map(VectorId::Int).collect::<Vec<_>>().iter()));
+    assert_eq!(found.values().filter(|row| row.version.hlc == Hlc(2)).count(), 5_000);
+
+    let ids = (-10_000..20_000).map(VectorId::Int).collect();
+    let Ok(StoreReply::ReadBack(versions)) = client.call(StoreRequest::ReadBack(ids)) else { panic!("not read back") };
+    assert_eq!(versions.len(), 20_000);
+}
+
+/// f47, and the bad case of a stopped server: every write is answered within its deadline, nothing that was
+/// acknowledged is missing afterwards, and the same client goes on by itself.
+#[test]
+fn f47_a_server_killed_under_load_costs_no_acknowledged_row() {
+    let Some(milvus) = Milvus::from_environment() else { return };
+    let Ok(stack) = std::env::var("DRIFTLESS_STACK") else {
+        eprintln!("skipped: DRIFTLESS_STACK is not set; eval \"$(scripts/stack.sh env)\" sets it");
+        return;
+    };
+    let spec = spec("outage", 16);
+    let mut client = milvus.open(vec![spec.clone()]);
+    let order = move |verb: &str| {
+        let status = Command::new(&stack).args([verb, "milvus-us"]).status().expect("the stack's script runs");
+        assert!(status.success(), "{verb}: {status}");
+    };
+    let slack = Duration::from_secs(1);
+    let (mut next, mut acknowledged, mut ambiguous, mut unavailable) = (0, Vec::new(), 0, 0);
+    let mut outage = None;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(120) {
+        let sent = Instant::now();
+        let outcome = client.write(rows(next..next + 500, 16, 1));
+        assert!(sent.elapsed() < milvus.settings.rpc_deadline + slack, "{outcome:?} after {:?}", sent.elapsed());
+        match outcome {
+            Ok(_) if ambiguous + unavailable > 0 => break,
+            Ok(_) => acknowledged.push(next..next + 500),
+            Err(StoreError::Ambiguous(_)) => ambiguous += 1,
+            Err(StoreError::Unavailable(_)) => unavailable += 1,
+            Err(error) => panic!("an outage is neither {error}"),
+        }
+        next += 500;
+        if outage.is_none() && acknowledged.len() == 20 {
+            let order = order.clone();
+            outage = Some(std::thread::spawn(move || {
+                order("kill");
+                order("start");
+            }));
+        }
+        if unavailable > 0 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    outage.expect("the server was killed").join().expect("and started again");
+    assert!(ambiguous + unavailable > 0, "the outage was not noticed");
+    println!("outage: {ambiguous} ambiguous, {unavailable} unavailable");
+    milvus.runtime.block_on(milvus.admin().prepare(&Collections::new(vec![spec.clone()]))).expect("loaded again");
+    let found = milvus.rows(&spec);
+    for id in acknowledged.into_iter().flatten() {
+        assert!(found.contains_key(&VectorId::Int(id)), "row {id} was acknowledged and is gone");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_unavailable_at_once() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let milvus = Milvus { runtime, settings: MilvusSettings::new("http://127.0.0.1:1") };
+    let (ring, woken) = channel();
+    let wake: Wake = Arc::new(move || ring.send(()).unwrap_or(()));
+    let collections = Arc::new(Collections::new(vec![spec("nowhere", 2)]));
+    let store = MilvusStore::new(milvus.runtime.handle().clone(), collections, &milvus.settings, wake);
+    let mut client = Client { store: store.expect("settings are good"), woken, next_token: 0 };
+    let outcome = client.write(rows(0..1, 2, 1));
+    assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+}
+
+#[test]
+fn a_probe_tells_acknowledged_from_visible() {
+    let Some(milvus) = Milvus::from_environment() else { return };
+    let seen = milvus.runtime.block_on(milvus.admin().measure_visibility()).expect("measured");
+    println!("{seen:?}");
+    assert!(seen.visible_max < Duration::from_secs(5), "{seen:?}");
+}
