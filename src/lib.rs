@@ -14,13 +14,11 @@ pub mod topology;
 
 pub mod processor;
 
-<<<<<<< HEAD
 pub mod task;
 
 pub mod stream;
-=======
+
 pub mod ops;
->>>>>>> cli
 
 pub mod adapter;
 
