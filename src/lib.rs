@@ -14,16 +14,16 @@ pub mod topology;
 
 pub mod processor;
 
-<<<<<<< HEAD
 pub mod task;
 
 pub mod stream;
-=======
+
 pub mod ops;
->>>>>>> cli
 
 pub mod adapter;
 
 pub mod config;
 
 pub mod testing;
+
+pub mod demo;

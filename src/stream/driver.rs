@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// The longest wait for a wake-up. Should a client ever lose one, nothing is idle longer than this.
 const IDLE_MAX: Duration = Duration::from_millis(50);
-/// How often the report and the gauges are renewed.
+/// How often the report and the gauges are renewed, unless the watch says otherwise.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a restorer waits after the log could not be reached.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
@@ -25,13 +25,26 @@ pub fn wake_this_thread() -> Wake {
 }
 
 /// A view on a driven thread: asked to stop from outside, looked at from outside.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone)]
 pub struct Watch {
     stop: Arc<AtomicBool>,
     report: Arc<Mutex<ThreadReport>>,
+    interval: Duration,
+    on_report: Wake,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self::new(REPORT_INTERVAL, Arc::new(|| {}))
+    }
 }
 
 impl Watch {
+    /// The report is renewed every `interval` while there is something to do, and `on_report` called then.
+    pub fn new(interval: Duration, on_report: Wake) -> Self {
+        Self { stop: Arc::default(), report: Arc::default(), interval, on_report }
+    }
+
     /// Asks for a graceful stop; seen within the longest wait.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
@@ -43,6 +56,7 @@ impl Watch {
 
     fn publish(&self, report: ThreadReport) {
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
+        (self.on_report)();
     }
 }
 
@@ -59,7 +73,7 @@ pub fn drive(mut stream: StreamThread, clock: &dyn Clock, watch: &Watch) -> Resu
         if now.monotonic >= next_report || round.stopped {
             watch.publish(stream.report());
             stream.publish_gauges();
-            next_report = now.monotonic + REPORT_INTERVAL;
+            next_report = now.monotonic + watch.interval;
         }
         if round.stopped {
             return Ok(());
