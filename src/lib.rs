@@ -30,3 +30,5 @@ pub mod app;
 pub mod cli;
 
 pub mod testing;
+
+pub mod demo;

@@ -5,24 +5,30 @@ pub mod dedup;
 pub mod lww_merge;
 pub mod milvus_sink;
 
-use crate::topology::build::{NodeTypes, maker};
+use crate::topology::build::{NodeOptions, NodeTypes, OptionsRefused, maker};
+use serde::Deserialize;
 
-/// A node without options: any key in its `options` is refused.
-#[derive(serde::Deserialize)]
+/// Makes the operators known under the names that topologies use.
+pub fn register_standard(types: &mut NodeTypes) {
+    types.register("admit", |options| no_options(options).map(|()| maker(|| admit::Admit)));
+    types.register("dedup", |options| {
+        no_options(options)?;
+        options.needs_store()?;
+        Ok(maker(|| dedup::Dedup))
+    });
+    types.register("lww_merge", |options| {
+        no_options(options)?;
+        options.needs_store()?;
+        Ok(maker(|| lww_merge::LwwMerge))
+    });
+    types.register_sink("milvus_sink", |options| no_options(options).map(|()| maker(|| milvus_sink::MilvusSink)));
+    types.register_sink("null", |options| no_options(options).map(|()| maker(|| milvus_sink::NullSink)));
+}
+
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NoOptions {}
 
-/// Makes the standard node types known to a topology's reader.
-pub fn register_standard(types: &mut NodeTypes) {
-    types.register("admit", |options| options.read::<NoOptions>().map(|_| maker(|| admit::Admit)));
-    types.register("dedup", |options| {
-        options.needs_store()?;
-        options.read::<NoOptions>().map(|_| maker(|| dedup::Dedup))
-    });
-    types.register("lww_merge", |options| {
-        options.needs_store()?;
-        options.read::<NoOptions>().map(|_| maker(|| lww_merge::LwwMerge))
-    });
-    types.register_sink("milvus_sink", |options| options.read::<NoOptions>().map(|_| maker(|| milvus_sink::MilvusSink)));
-    types.register_sink("null", |options| options.read::<NoOptions>().map(|_| maker(|| milvus_sink::NullSink)));
+fn no_options(options: &NodeOptions<'_>) -> Result<(), OptionsRefused> {
+    options.read::<NoOptions>().map(|NoOptions {}| ())
 }
