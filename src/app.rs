@@ -1,0 +1,3 @@
+//! The process: logging, and (the lead's) the worker's wiring.
+
+pub mod logging;
