@@ -14,7 +14,13 @@ pub mod topology;
 
 pub mod processor;
 
+<<<<<<< HEAD
+pub mod task;
+
+pub mod stream;
+=======
 pub mod ops;
+>>>>>>> cli
 
 #[allow(clippy::disallowed_methods, reason = "the rim: clocks and waits are touched here, so that nothing else has to")]
 pub mod adapter;

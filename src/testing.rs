@@ -1,3 +1,3 @@
-//! What tests of the ports and of one's own topologies are made of; public, so that users can run it too.
+//! What users (and our own tests) need to test a topology or an adapter of their own.
 
 pub mod conformance;

@@ -52,12 +52,15 @@ pub enum VectorId {
 
 impl fmt::Display for VectorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text(&mut IdBuffer::default()))
+        f.write_str(self.text(&mut [0; ID_TEXT_BYTES]))
     }
 }
 
 /// Room for the text of an id that is kept as a number.
-pub type IdBuffer = [u8; 36];
+pub type IdBuffer = [u8; ID_TEXT_BYTES];
+
+/// A UUID's text; the longest of an int64 is shorter.
+pub const ID_TEXT_BYTES: usize = 36;
 
 impl VectorId {
     /// The canonical text, which is also the key of the id's records. Allocates nothing.

@@ -5,7 +5,7 @@
 //! belongs; those that don't are appended again by their own region and skipped by the others.
 
 use crate::base::error::Result;
-use crate::base::ids::IdBuffer;
+use crate::base::ids::ID_TEXT_BYTES;
 use crate::record::change::Change;
 use crate::record::reason::{Reason, Rejection};
 use crate::region::partitioner::partition_for_key;
@@ -53,7 +53,7 @@ fn inadmissible(lateness_ms: i64, max_lateness_ms: i64) -> Option<Rejection> {
 
 /// Does the record carry its canonical id as the key, and lie in that key's partition?
 fn well_keyed(change: &Change, partitions: i32) -> bool {
-    let mut buffer = IdBuffer::default();
+    let mut buffer = [0; ID_TEXT_BYTES];
     let id = change.key.id.text(&mut buffer).as_bytes();
     change.record.key.as_deref() == Some(id) && change.record.partition == partition_for_key(id, partitions)
 }

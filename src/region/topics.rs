@@ -6,6 +6,16 @@ use std::sync::Arc;
 /// The base name of the change topics.
 pub const CHANGE_TOPIC: &str = "vector-cdc";
 
+/// A mirror's name by MirrorMaker's DefaultReplicationPolicy: `us.vector-cdc`.
+pub fn mirror_name(source: &Region, topic: &str) -> String {
+    format!("{source}.{topic}")
+}
+
+/// The topic that a mirror copies (`us.vector-cdc` → `vector-cdc`); any other topic is its own.
+pub fn copied_topic(topic: &str) -> &str {
+    topic.rsplit_once('.').map_or(topic, |(_, copied)| copied)
+}
+
 /// Names of every topic that one application in one region uses.
 #[derive(Debug, Clone)]
 pub struct TopicNames {
@@ -27,9 +37,9 @@ impl TopicNames {
         Arc::from(format!("{CHANGE_TOPIC}{}", self.suffix(shard)))
     }
 
-    /// A peer's change topic as MirrorMaker's DefaultReplicationPolicy names it here: `us.vector-cdc`.
+    /// A peer's change topic here.
     pub fn mirror(&self, peer: &Region, shard: u16) -> Arc<str> {
-        Arc::from(format!("{peer}.{}", self.local(shard)))
+        Arc::from(mirror_name(peer, &self.local(shard)))
     }
 
     /// The shard of a local change topic, if it is one.

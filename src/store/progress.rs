@@ -1,1 +1,181 @@
-//! (being written)
+//! The progress record: how far a task has come, in its partition of the versions changelog. It alone seeds
+//! resume; offsets committed to Kafka are for tools.
+//!
+//! Format 1 is the byte 1, then one JSON object, readable with any consumer (`tail -c +2`). Fields may be added
+//! within the format: a reader passes over those it does not know. A change of meaning takes a new number.
+
+use crate::base::time::UnixMs;
+use crate::merge::hlc::Hlc;
+use serde::{Deserialize, Serialize};
+
+/// The record's key. No row key equals it (see [`row_key`](crate::store::row_key)).
+pub const PROGRESS_KEY: &str = "driftless/progress";
+
+const FORMAT: u8 = 1;
+
+/// One source partition of the task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceProgress {
+    pub topic: String,
+    pub partition: i32,
+    /// The first offset that is not settled.
+    pub next_offset: i64,
+    /// A of the last settled record, the one before `next_offset` (but for holes); none if there was none yet.
+    pub last_appended_at: Option<UnixMs>,
+    /// What it is told again by, should the topic have been made anew.
+    pub last_fingerprint: Option<u64>,
+    /// The A up to which all of the source is settled.
+    pub frontier: Option<UnixMs>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    pub sources: Vec<SourceProgress>,
+    /// F: tombstones below it are forgotten. It never goes back.
+    pub floor: Option<Hlc>,
+    /// The vector store's own timestamp of the last write that was acknowledged.
+    pub written_at: u64,
+    /// The task was closed with nothing in flight: nothing needs to be asserted again.
+    pub closed: bool,
+    pub epoch: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ProgressError {
+    #[error("progress record of format {0} is not known to this version; upgrade this worker")]
+    UnknownFormat(u8),
+    #[error("progress record is empty")]
+    Empty,
+    #[error("progress record is damaged: {0}")]
+    Damaged(#[from] serde_json::Error),
+}
+
+impl Progress {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![FORMAT];
+        serde_json::to_writer(&mut bytes, &Written::from(self)).expect("numbers and text have a JSON form");
+        bytes
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, ProgressError> {
+        match bytes.split_first() {
+            None => Err(ProgressError::Empty),
+            Some((&FORMAT, json)) => Ok(serde_json::from_slice::<Written>(json)?.into()),
+            Some((&other, _)) => Err(ProgressError::UnknownFormat(other)),
+        }
+    }
+}
+
+/// The JSON of format 1. Times are in Unix ms, the floor as an HLC.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    sources: Vec<WrittenSource>,
+    floor: Option<u64>,
+    written_at: u64,
+    closed: bool,
+    epoch: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenSource {
+    topic: String,
+    partition: i32,
+    next_offset: i64,
+    last_appended_at: Option<i64>,
+    last_fingerprint: Option<u64>,
+    frontier: Option<i64>,
+}
+
+impl From<&Progress> for Written {
+    fn from(progress: &Progress) -> Self {
+        let sources = progress.sources.iter().map(|source| WrittenSource {
+            topic: source.topic.clone(),
+            partition: source.partition,
+            next_offset: source.next_offset,
+            last_appended_at: source.last_appended_at.map(|at| at.0),
+            last_fingerprint: source.last_fingerprint,
+            frontier: source.frontier.map(|at| at.0),
+        });
+        Self {
+            sources: sources.collect(),
+            floor: progress.floor.map(|floor| floor.0),
+            written_at: progress.written_at,
+            closed: progress.closed,
+            epoch: progress.epoch,
+        }
+    }
+}
+
+impl From<Written> for Progress {
+    fn from(written: Written) -> Self {
+        let sources = written.sources.into_iter().map(|source| SourceProgress {
+            topic: source.topic,
+            partition: source.partition,
+            next_offset: source.next_offset,
+            last_appended_at: source.last_appended_at.map(UnixMs),
+            last_fingerprint: source.last_fingerprint,
+            frontier: source.frontier.map(UnixMs),
+        });
+        Self {
+            sources: sources.collect(),
+            floor: written.floor.map(Hlc),
+            written_at: written.written_at,
+            closed: written.closed,
+            epoch: written.epoch,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOLDEN: &str = concat!(
+        "\u{1}",
+        r#"{"sources":[{"topic":"vector-cdc","partition":3,"next_offset":42,"last_appended_at":1700000000000,"#,
+        r#""last_fingerprint":18446744073709551615,"frontier":1700000000001},"#,
+        r#"{"topic":"us.vector-cdc","partition":3,"next_offset":0,"last_appended_at":null,"last_fingerprint":null,"#,
+        r#""frontier":null}],"floor":111411200000000000,"written_at":7,"closed":true,"epoch":2}"#
+    );
+
+    fn progress() -> Progress {
+        let own = SourceProgress {
+            topic: "vector-cdc".to_owned(),
+            partition: 3,
+            next_offset: 42,
+            last_appended_at: Some(UnixMs(1_700_000_000_000)),
+            last_fingerprint: Some(u64::MAX),
+            frontier: Some(UnixMs(1_700_000_000_001)),
+        };
+        let mirror = SourceProgress {
+            topic: "us.vector-cdc".to_owned(),
+            partition: 3,
+            next_offset: 0,
+            last_appended_at: None,
+            last_fingerprint: None,
+            frontier: None,
+        };
+        let floor = Some(Hlc::at(UnixMs(1_700_000_000_000)));
+        Progress { sources: vec![own, mirror], floor, written_at: 7, closed: true, epoch: 2 }
+    }
+
+    /// Format 1 as bytes: a change of this test is a change of what older workers can read.
+    #[test]
+    fn format_1_is_fixed() {
+        assert_eq!(String::from_utf8(progress().encode()).unwrap(), GOLDEN);
+        assert_eq!(Progress::decode(GOLDEN.as_bytes()).unwrap(), progress());
+    }
+
+    #[test]
+    fn what_a_newer_worker_adds_is_passed_over() {
+        let newer = GOLDEN.replace(r#""floor""#, r#""added":{"x":[1]},"floor""#).replace(r#""topic""#, r#""new":1,"topic""#);
+        assert_eq!(Progress::decode(newer.as_bytes()).unwrap(), progress());
+    }
+
+    #[test]
+    fn other_formats_and_damage_are_told_apart() {
+        assert!(matches!(Progress::decode(b""), Err(ProgressError::Empty)));
+        assert!(matches!(Progress::decode(b"\x02{}"), Err(ProgressError::UnknownFormat(2))));
+        assert!(matches!(Progress::decode(&GOLDEN.as_bytes()[..40]), Err(ProgressError::Damaged(_))));
+    }
+}

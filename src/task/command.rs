@@ -58,11 +58,24 @@ impl Token {
 #[derive(Debug)]
 pub enum Command {
     Append(Append, Token),
-    Store { collection: CollectionId, request: StoreRequest, token: Token },
+    Store {
+        collection: CollectionId,
+        request: StoreRequest,
+        token: Token,
+    },
     /// Read part of a partition outside of the group; the answer comes back with `reading`.
-    Read { partition: TopicPartition, from: i64, until: i64, reading: Reading },
+    Read {
+        life: u32,
+        partition: TopicPartition,
+        from: i64,
+        until: i64,
+        reading: Reading,
+    },
     /// Is the log still the one that this mark was taken from?
-    CheckSource { source: usize },
+    CheckSource {
+        life: u32,
+        source: usize,
+    },
 }
 
 /// What a read is for.

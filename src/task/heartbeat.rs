@@ -4,7 +4,7 @@
 
 use crate::base::time::{Now, UnixMs};
 use crate::merge::hlc::Hlc;
-use crate::record::avro::{Encode, encode};
+use crate::record::avro::{Fields, WireOp, encode};
 use crate::record::change::{Heartbeat, MetaValue};
 use crate::record::framing;
 use crate::topology::node::TaskContext;
@@ -52,7 +52,16 @@ impl Pulse {
         if let Some(previous) = self.previous {
             metadata.push((PREVIOUS.to_owned(), MetaValue::Long(previous.0)));
         }
-        let content = encode(&Encode::heartbeat(Hlc::at(now.wall), context.region.as_str(), &metadata));
+        let content = encode(&Fields {
+            op: WireOp::Heartbeat,
+            hlc: Hlc::at(now.wall),
+            origin: context.region.as_str(),
+            sequence: 0,
+            collection: "",
+            vector_id: "",
+            vector: &[],
+            metadata: &metadata,
+        });
         Some(framing::frame(context.schema_id, &content))
     }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Totals since the task began its life.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Totals {
     pub polled: u64,
     /// By verdict: winner, duplicate, stale, conflict, twin, below-floor, mis-keyed, rekeyed, heartbeat, …
@@ -128,7 +128,11 @@ impl TaskMetrics {
     pub fn applied(&mut self, source: usize, collection: usize, delete: bool, latency: Duration) {
         self.totals.applied += 1;
         let collection = &self.collections[collection];
-        if delete { collection.deletes.increment(1) } else { collection.upserts.increment(1) }
+        if delete {
+            collection.deletes.increment(1)
+        } else {
+            collection.upserts.increment(1)
+        }
         self.sources[source].apply.record(latency);
     }
 

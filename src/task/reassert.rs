@@ -97,7 +97,11 @@ impl Reassert {
 
     /// Nothing is suspected any more: an end now would be a clean one.
     pub fn is_clean(&self) -> bool {
-        self.suspects.is_empty() && self.window.is_none() && self.ranges.is_empty() && !self.reading && self.reading_back.is_none()
+        self.suspects.is_empty()
+            && self.window.is_none()
+            && self.ranges.is_empty()
+            && !self.reading
+            && self.reading_back.is_none()
     }
 
     pub fn due(&self) -> Option<Duration> {

@@ -269,7 +269,15 @@ impl StreamTask {
     fn beat(&mut self, now: Now, commands: &mut Commands) {
         if let Some(value) = self.pulse.beat(&self.context, now) {
             let key = crate::task::heartbeat::key(self.context.region.as_str());
-            self.append(&self.topics.local.clone(), Some(key.into()), Some(value.into()), Vec::new(), Purpose::Heartbeat, 0, commands);
+            self.append(
+                &self.topics.local.clone(),
+                Some(key.into()),
+                Some(value.into()),
+                Vec::new(),
+                Purpose::Heartbeat,
+                0,
+                commands,
+            );
             self.metrics.heartbeats.increment(1);
         }
     }

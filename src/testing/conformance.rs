@@ -1,5 +1,6 @@
-//! What every implementation of a port must do: one suite per port, run on the in-memory implementation and
-//! on the real one.
+//! One suite per port: what every implementation must do, run on the in-memory and on the real one. A suite
+//! panics where an implementation breaks its promise, as a test does.
 
 pub mod log;
+pub mod store;
 pub mod vector;

@@ -208,7 +208,7 @@ impl StreamTask {
         }
         for (index, source) in self.sources.iter().enumerate() {
             if if source.present { check_present } else { check_absent } {
-                commands.push_back(Command::CheckSource { source: index });
+                commands.push_back(Command::CheckSource { life: self.life, source: index });
             }
         }
     }

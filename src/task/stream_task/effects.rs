@@ -139,7 +139,14 @@ impl StreamTask {
     }
 
     /// Appends the record's own bytes and headers, with ours behind them.
-    fn append_copy(&mut self, to: TopicPartition, ticket: Ticket, record: &RawRecord, ours: Vec<RawHeader>, commands: &mut Commands) {
+    fn append_copy(
+        &mut self,
+        to: TopicPartition,
+        ticket: Ticket,
+        record: &RawRecord,
+        ours: Vec<RawHeader>,
+        commands: &mut Commands,
+    ) {
         let mut headers = record.headers.clone();
         headers.extend(ours);
         let hold = self.hold(ticket);

@@ -30,7 +30,13 @@ impl StreamTask {
         let expected = std::mem::replace(next, offset + 1);
         if offset > expected {
             self.outstanding += 1;
-            commands.push_back(Command::Read { partition: partition.clone(), from: expected, until: offset, reading: foreign });
+            commands.push_back(Command::Read {
+                life: self.life,
+                partition: partition.clone(),
+                from: expected,
+                until: offset,
+                reading: foreign,
+            });
         }
     }
 
@@ -63,7 +69,13 @@ impl StreamTask {
         if let Some(range) = self.reassert.next_range(self.committing.vectors_next, now) {
             let partition = self.topics.vectors_changelog.clone();
             self.outstanding += 1;
-            commands.push_back(Command::Read { partition, from: range.from, until: range.until, reading: Reading::Reassert });
+            commands.push_back(Command::Read {
+                life: self.life,
+                partition,
+                from: range.from,
+                until: range.until,
+                reading: Reading::Reassert,
+            });
         }
     }
 
@@ -147,7 +159,7 @@ impl StreamTask {
                     _ => self.topics.vectors_changelog.clone(),
                 };
                 self.outstanding += 1;
-                commands.push_back(Command::Read { partition, from: next, until, reading });
+                commands.push_back(Command::Read { life: self.life, partition, from: next, until, reading });
             }
             _ => {}
         }
@@ -195,6 +207,7 @@ impl StreamTask {
         // Compaction would keep the zombie's record, being the last: put the winner's behind it.
         self.outstanding += 1;
         commands.push_back(Command::Read {
+            life: self.life,
             partition: self.topics.vectors_changelog.clone(),
             from: entry.vector_offset,
             until: entry.vector_offset + 1,
@@ -260,11 +273,5 @@ fn agrees(stored: Option<&StoredVersion>, entry: &Entry) -> bool {
 }
 
 fn forgotten_entry(version: Version) -> Entry {
-    Entry {
-        version,
-        content_hash: crate::merge::version::ContentHash(0),
-        vector_offset: 0,
-        tombstone: true,
-        refused: false,
-    }
+    Entry { version, content_hash: crate::merge::version::ContentHash(0), vector_offset: 0, tombstone: true, refused: false }
 }

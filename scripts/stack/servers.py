@@ -1,0 +1,324 @@
+"""What the stack consists of: for each server its ports, configuration, command and ready check.
+
+Configuration comes from docker/, the same files that docker/compose.yml mounts; only addresses
+and folders are added here. How processes are started, watched and stopped is stack.py's business.
+"""
+
+import base64
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKER = ROOT / "docker"
+KAFKA_DIR, REGISTRY_DIR, MILVUS_DIR = (
+    Path(os.environ[f"DRIFTLESS_{name}_DIR"]) for name in ("KAFKA", "REGISTRY", "MILVUS")
+)
+HOST = "127.0.0.1"
+REGIONS = ("us", "eu")
+LINK_DELAY_MS = 30
+
+# Small heaps, and no optimising compiler: it would be busy for as long as most tests last.
+JVM = ["-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
+
+
+def java(stack, heap, *arguments):
+    home = os.environ.get("JAVA_HOME")
+    command = f"{home}/bin/java" if home else "java"
+    return [command, *JVM, f"-Xmx{heap}", f"-Djava.io.tmpdir={stack.tmp}", *arguments]
+
+
+def kafka_java(stack, heap, *arguments):
+    log4j = f"-Dlog4j2.configurationFile={ROOT}/scripts/stack/log4j2.properties"
+    return java(stack, heap, log4j, "-cp", f"{KAFKA_DIR}/*", *arguments)
+
+
+def read_env_file(path):
+    """The variables of a file that docker compose reads as env_file."""
+    lines = (line for line in path.read_text().splitlines() if line and not line.startswith("#"))
+    return dict(line.split("=", 1) for line in lines)
+
+
+def http_ok(url, body=None):
+    headers = {"Content-Type": "application/vnd.schemaregistry.v1+json"} if body else {}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=2) as reply:
+            return reply.status == 200
+    except OSError:
+        return False
+
+
+def listening(port):
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+        return True
+    except OSError:
+        return False
+
+
+class Server:
+    """One server. `stack` gives it its ports and its data folder; it keeps nothing of its own."""
+
+    needs = ()  # Names of the servers that must be ready before this one starts.
+    ports = ()  # Names of its ports; the first is the one that clients use.
+    stop_seconds_max = 15
+
+    def __init__(self, name, region=None):
+        self.name = name
+        self.region = region
+
+    def prepare(self, stack):
+        """Writes configuration and returns (command, environment)."""
+        raise NotImplementedError
+
+    def ready(self, stack):
+        """Asks the server whether it can serve."""
+        raise NotImplementedError
+
+    def once_ready(self, stack):
+        """What has to be done each time the server has come up."""
+
+    def variables(self, stack):
+        """What `stack.sh env` tells about it."""
+        return {}
+
+    def address(self, stack, port=None):
+        return f"{HOST}:{stack.port(self.name, port or self.ports[0])}"
+
+    def data(self, stack):
+        return stack.data / self.name
+
+
+class Kafka(Server):
+    ports = ("local", "remote", "controller")
+
+    def prepare(self, stack):
+        local, remote, controller = (self.address(stack, port) for port in self.ports)
+        # Whoever connects to the remote listener is told to come back through the link.
+        through_link = f"{HOST}:{stack.port('link', self.region)}"
+        shared = (DOCKER / "kafka/broker.properties").read_text()
+        config = self.data(stack) / "server.properties"
+        config.write_text(
+            shared
+            + "\n# Added by scripts/stack.sh\n"
+            + f"listeners=LOCAL://{local},REMOTE://{remote},CONTROLLER://{controller}\n"
+            + f"advertised.listeners=LOCAL://{local},REMOTE://{through_link}\n"
+            + f"controller.quorum.voters=1@{controller}\n"
+            + f"log.dirs={self.data(stack)}/log\n"
+        )
+        if not (self.data(stack) / "log/meta.properties").exists():
+            # Sixteen bytes in base64, as Kafka wants it.
+            cluster_id = base64.urlsafe_b64encode(f"driftless-{self.region}-000".encode())[:22]
+            storage_tool = kafka_java(stack, "128m", "kafka.tools.StorageTool")
+            subprocess.run(
+                [*storage_tool, "format", "-t", cluster_id.decode(), "-c", config],
+                check=True, stdout=stack.log(self.name), stderr=subprocess.STDOUT,
+            )
+        direct = "-XX:MaxDirectMemorySize=128m"
+        return kafka_java(stack, "512m", direct, "kafka.Kafka", str(config)), {}
+
+    def ready(self, stack):
+        # The client would log each refused connection, so it comes in only once the port is open.
+        if not listening(stack.port(self.name, "local")):
+            return False
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        admin = AdminClient({"bootstrap.servers": self.address(stack), "log_level": 0})
+        try:
+            return bool(admin.list_topics(timeout=2).brokers)
+        except KafkaException:
+            return False
+
+    def variables(self, stack):
+        return {f"DRIFTLESS_{self.region.upper()}_KAFKA": self.address(stack)}
+
+
+class Link(Server):
+    """The link of each region carries what the *other* region reads from it."""
+
+    ports = ("control", *REGIONS)
+
+    def prepare(self, stack):
+        links = [
+            f"{region}={stack.port('link', region)}:{stack.port(f'kafka-{region}', 'remote')}"
+            for region in REGIONS
+        ]
+        control = str(stack.port("link", "control"))
+        script = str(ROOT / "scripts/stack/link.py")
+        delay = str(LINK_DELAY_MS)
+        return [stack.python, script, "--control", control, "--delay", delay, *links], {}
+
+    def ready(self, stack):
+        try:
+            return "error" not in self.command(stack, "status")
+        except OSError:
+            return False
+
+    def command(self, stack, line):
+        with socket.create_connection((HOST, stack.port("link", "control")), timeout=5) as control:
+            control.sendall(line.encode() + b"\n")
+            return json.loads(control.makefile().readline())
+
+    def variables(self, stack):
+        return {"DRIFTLESS_LINK_CTL": self.address(stack)}
+
+
+class MirrorMaker(Server):
+    needs = ("kafka-us", "kafka-eu", "link")
+    stop_seconds_max = 30
+
+    def prepare(self, stack):
+        addresses = {}
+        for region in REGIONS:
+            name = f"DRIFTLESS_{region.upper()}_KAFKA"
+            addresses[name] = f"{HOST}:{stack.port(f'kafka-{region}', 'local')}"
+            addresses[f"{name}_REMOTE"] = f"{HOST}:{stack.port('link', region)}"
+        main = "org.apache.kafka.connect.mirror.MirrorMaker"
+        config = str(DOCKER / "mirrormaker/mm2.properties")
+        return kafka_java(stack, "384m", main, config), addresses
+
+    def ready(self, stack):
+        """It has no port to ask: both flows have carried a heartbeat written since its start."""
+        since = stack.started_at(self.name)
+        return all(
+            newest_record_time(stack.port(f"kafka-{here}", "local"), f"{there}.heartbeats") > since
+            for here, there in (("us", "eu"), ("eu", "us"))
+        )
+
+
+def newest_record_time(kafka_port, topic):
+    """When the newest record of a topic's partition 0 was written, or 0 if there is none."""
+    from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+    consumer = Consumer({
+        "bootstrap.servers": f"{HOST}:{kafka_port}",
+        "group.id": "stack-ready",
+        "enable.auto.commit": False,
+        "log_level": 0,
+    })
+    try:
+        _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=2)
+        if end == 0:
+            return 0
+        consumer.assign([TopicPartition(topic, 0, end - 1)])
+        newest = consumer.poll(2)
+        if newest is None or newest.error():
+            return 0
+        return newest.timestamp()[1] / 1000
+    except KafkaException:
+        return 0
+    finally:
+        consumer.close()
+
+
+class Registry(Server):
+    ports = ("http",)
+
+    def prepare(self, stack):
+        jar = next(REGISTRY_DIR.glob("*-runner.jar"))
+        return java(stack, "384m", "-jar", str(jar)), {
+            **read_env_file(DOCKER / "registry/registry.env"),
+            "QUARKUS_HTTP_HOST": HOST,
+            "HTTP_PORT": str(stack.port(self.name, "http")),
+            # In a file, so that a restarted registry still knows the ids it gave out.
+            "REGISTRY_DATASOURCE_URL": f"jdbc:h2:file:{self.data(stack)}/registry",
+        }
+
+    def url(self, stack):
+        return f"http://{self.address(stack)}/apis/ccompat/v7"
+
+    def ready(self, stack):
+        return http_ok(f"{self.url(stack)}/subjects")
+
+    def once_ready(self, stack):
+        # The same schema must not get the same id in both regions by chance: an id means
+        # something only in the registry of its origin, and the tests have to notice.
+        if self.region == "eu":
+            dummy = json.dumps({"schema": '"string"'}).encode()
+            if not http_ok(f"{self.url(stack)}/subjects/takes-the-first-id/versions", dummy):
+                raise RuntimeError("it refused a first schema")
+
+    def variables(self, stack):
+        return {f"DRIFTLESS_{self.region.upper()}_REGISTRY": self.url(stack)}
+
+
+class Milvus(Server):
+    ports = (
+        "proxy", "metrics", "proxy_internal", "etcd", "etcd_peer", "root_coord", "query_coord",
+        "query_node", "index_coord", "index_node", "data_coord", "data_node",
+    )  # fmt: skip
+
+    def prepare(self, stack):
+        data = self.data(stack)
+        configs = data / "configs"
+        configs.mkdir(exist_ok=True)
+        values = {f"{port}_port": stack.port(self.name, port) for port in self.ports}
+        values.update(
+            etcd_data_dir=data / "etcd",
+            etcd_log_path="stdout",
+            local_storage_dir=data / "storage",
+            rocksmq_data_dir=data / "rocksmq",
+            system_log_path="",  # Standard output is enough.
+        )
+        template = (MILVUS_DIR / "config.yaml.template").read_text()
+        (configs / "milvus.yaml").write_text(fill_template(template, values))
+        shutil.copy(MILVUS_DIR / "glog.conf", configs)
+        # The etcd inside takes its ports from nowhere but a file of its own.
+        clients, peers = (f"http://{self.address(stack, port)}" for port in ("etcd", "etcd_peer"))
+        (configs / "etcd.yaml").write_text(
+            f"listen-client-urls: {clients}\n"
+            f"advertise-client-urls: {clients}\n"
+            f"listen-peer-urls: {peers}\n"
+            f"initial-advertise-peer-urls: {peers}\n"
+            f"initial-cluster: default={peers}\n"
+        )
+        return [str(MILVUS_DIR / "bin/milvus"), "run", "standalone"], {
+            **read_env_file(DOCKER / "milvus/milvus.env"),
+            "DEPLOY_MODE": "STANDALONE",
+            "ETCD_CONFIG_PATH": str(configs / "etcd.yaml"),
+            "LD_LIBRARY_PATH": str(MILVUS_DIR / "bin"),
+            "METRICS_PORT": str(stack.port(self.name, "metrics")),
+        }
+
+    def ready(self, stack):
+        # All its parts are healthy, and the proxy gets an answer from them.
+        healthy = http_ok(f"http://{self.address(stack, 'metrics')}/healthz")
+        return healthy and http_ok(f"http://{self.address(stack)}/v1/vector/collections")
+
+    def variables(self, stack):
+        name = f"DRIFTLESS_{self.region.upper()}_MILVUS"
+        return {
+            name: f"http://{self.address(stack)}",
+            f"{name}_METRICS": f"http://{self.address(stack, 'metrics')}/metrics",
+        }
+
+
+def fill_template(template, values):
+    """Fills in {{ name }}, {{ name: default }} and {{ name(type): default }}."""
+
+    def value(match):
+        name, default = match.groups()
+        return str(values.get(name, default or ""))
+
+    return re.sub(r"\{\{\s*(\w+)(?:\(\w+\))?\s*(?::\s*([^}]*?))?\s*\}\}", value, template)
+
+
+SERVERS = {
+    server.name: server
+    for server in (
+        Kafka("kafka-us", "us"),
+        Kafka("kafka-eu", "eu"),
+        Link("link"),
+        MirrorMaker("mm2"),
+        Registry("registry-us", "us"),
+        Registry("registry-eu", "eu"),
+        Milvus("milvus-us", "us"),
+        Milvus("milvus-eu", "eu"),
+    )
+}

@@ -1,0 +1,363 @@
+"""Starts, watches and stops the servers of the stack. Called by scripts/stack.sh; see its --help.
+
+Everything lies in one folder: data/NAME, logs/NAME.log, tmp, and state.json, which holds the ports
+and, for each process that was started, its id with the time of its start. A process is ours only
+if both agree, so that a recycled id is never mistaken for a server, let alone killed.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import random
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from servers import REGIONS, SERVERS
+
+READY_SECONDS_MAX = 180
+POLL_SECONDS = 0.15
+# Below the range from which Linux takes ports for outgoing connections, so that none of them can
+# sit on a server's port while it restarts.
+PORTS_FROM, PORTS_TO = 20000, 32000
+
+
+class Failure(Exception):
+    """Something to tell the user, without a traceback."""
+
+
+class Stack:
+    def __init__(self, home):
+        self.home = home
+        self.python = sys.executable
+        self.data = home / "data"
+        self.logs = home / "logs"
+        self.tmp = home / "tmp"
+        self.state_file = home / "state.json"
+        self.changing = threading.Lock()
+        self.state = {"ports": {}, "processes": {}}
+        if self.state_file.exists():
+            self.state = json.loads(self.state_file.read_text())
+
+    def create(self):
+        """A fresh stack, unless there is one already."""
+        if self.state["ports"]:
+            return
+        for folder in (self.data, self.logs, self.tmp):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        names = [f"{server.name}.{port}" for server in SERVERS.values() for port in server.ports]
+        self.state["ports"] = dict(zip(names, free_ports(len(names))))
+        self.save()
+
+    def save(self):
+        draft = self.state_file.with_suffix(".new")
+        draft.write_text(json.dumps(self.state, indent=1))
+        draft.replace(self.state_file)
+
+    def port(self, server, port):
+        return self.state["ports"][f"{server}.{port}"]
+
+    def log_file(self, name):
+        return self.logs / f"{name}.log"
+
+    def log(self, name):
+        return self.log_file(name).open("ab")
+
+    def process(self, name):
+        return self.state["processes"].get(name)
+
+    def started_at(self, name):
+        return self.process(name)["started_at"]
+
+    def alive(self, name):
+        process = self.process(name)
+        return process is not None and birth(process["pid"]) == process["birth"]
+
+    def spawn(self, name, command, environment):
+        """Starts a server in a session of its own and notes it at once."""
+        inherited = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TZ")}
+        started_at = time.time()
+        process = subprocess.Popen(
+            command,
+            cwd=self.data / name,
+            # Servers read settings from variables with names as plain as HTTP_PORT: pass none on.
+            env={**inherited, "TMPDIR": str(self.tmp), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=self.log(name),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        with self.changing:
+            self.state["processes"][name] = {
+                "pid": process.pid,
+                "birth": birth(process.pid),
+                "started_at": started_at,
+            }
+            self.save()
+
+    def signal(self, name, number):
+        if self.alive(name):
+            os.kill(self.process(name)["pid"], number)
+
+    def gone(self, name, seconds_max):
+        return wait_until(lambda: not self.alive(name), seconds_max)
+
+
+def birth(pid):
+    """A process's start, as boot id and clock ticks since boot; None if it has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The second field, the command's name, is in parentheses and may hold anything.
+    fields = stat.rpartition(")")[2].split()
+    state, start_ticks = fields[0], fields[19]
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return None if state in "ZX" else f"{boot}/{start_ticks}"
+
+
+def free_ports(count):
+    """A run of free ports. At random, since two stacks may be choosing at the same time."""
+    for _ in range(100):
+        first = random.randrange(PORTS_FROM, PORTS_TO - count)
+        block = range(first, first + count)
+        if all(is_free(port) for port in block):
+            return block
+    raise Failure(f"found no {count} free ports between {PORTS_FROM} and {PORTS_TO}")
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))  # Every interface: Milvus knows no other way to listen.
+            return True
+        except OSError:
+            return False
+
+
+def wait_until(condition, seconds_max):
+    deadline = time.monotonic() + seconds_max
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def with_needs(names):
+    """The servers and all that they need, in the order of SERVERS."""
+    wanted = set(names)
+    for name in names:
+        wanted |= set(with_needs(SERVERS[name].needs))
+    return [name for name in SERVERS if name in wanted]
+
+
+def up(stack, names):
+    stack.create()
+    names = with_needs(names or SERVERS)
+    missing = [name for name in names if not stack.alive(name)]
+    if not missing:
+        print(f"already up: {' '.join(names)}")
+        return
+    begin = time.monotonic()
+    # An event is set when its server is ready or has failed: nobody waits for a lost cause.
+    settled = {name: threading.Event() for name in missing}
+    failures = {}
+
+    def start_one(name):
+        server = SERVERS[name]
+        try:
+            for need in server.needs:
+                if need in settled:
+                    settled[need].wait()
+                if need in failures:
+                    raise Failure(f"not started, since it needs {need}")
+            start(stack, server)
+            print(f"{name:<12} ready after {time.monotonic() - begin:5.1f} s", flush=True)
+        except Exception as error:  # Whatever it is, the other servers' threads go on.
+            failures[name] = error
+        finally:
+            settled[name].set()
+
+    with ThreadPoolExecutor(len(missing)) as threads:
+        for name in missing:
+            threads.submit(start_one, name)
+    if failures:
+        reports = [f"{name}: {error}" for name, error in failures.items()]
+        raise Failure("\n".join([*reports, "The others go on; `stack.sh down` stops them."]))
+    print(f"up after {time.monotonic() - begin:.1f} s in {stack.home}")
+
+
+def start(stack, server):
+    (stack.data / server.name).mkdir(exist_ok=True)
+    command, environment = server.prepare(stack)
+    stack.spawn(server.name, command, environment)
+
+    def ready_or_dead():
+        return not stack.alive(server.name) or server.ready(stack)
+
+    in_time = wait_until(ready_or_dead, READY_SECONDS_MAX)
+    if not stack.alive(server.name):
+        raise Failure("ended while starting" + last_words(stack, server.name))
+    if not in_time:
+        late = f"runs, but does not answer after {READY_SECONDS_MAX} s"
+        raise Failure(late + last_words(stack, server.name))
+    server.once_ready(stack)
+
+
+def last_words(stack, name):
+    lines = stack.log_file(name).read_text(errors="replace").splitlines()[-15:]
+    return "\n".join([f"; the end of {stack.log_file(name)}:", *(f"  | {line}" for line in lines)])
+
+
+def stop(stack, names):
+    """Orderly, data kept: MirrorMaker before its brokers, without which it hangs for long."""
+    running = [name for name in names or SERVERS if stack.alive(name)]
+    for group in (["mm2"], [name for name in SERVERS if name != "mm2"]):
+        stopping = [name for name in group if name in running]
+        for name in stopping:
+            stack.signal(name, signal.SIGTERM)
+        for name in stopping:
+            if not stack.gone(name, SERVERS[name].stop_seconds_max):
+                print(f"{name} does not stop on SIGTERM: killed", file=sys.stderr)
+                kill(stack, [name])
+    print(f"stopped: {' '.join(running) or 'nothing was running'}")
+
+
+def kill(stack, names):
+    for name in names:
+        stack.signal(name, signal.SIGKILL)
+    for name in names:
+        if not stack.gone(name, 10):
+            raise Failure(f"{name} (process {stack.process(name)['pid']}) survives SIGKILL")
+
+
+def down(stack):
+    """Nothing is to be kept, so nobody needs time to save anything; only the logs stay."""
+    kill(stack, [name for name in ("mm2", *SERVERS) if stack.alive(name)])
+    for folder in (stack.data, stack.tmp):
+        shutil.rmtree(folder, ignore_errors=True)
+    stack.state_file.unlink(missing_ok=True)
+    print("down")
+
+
+def status(stack, names, as_json):
+    known = names or list(SERVERS)
+
+    def state_of(name):
+        if not stack.process(name):
+            return "not started"
+        if not stack.alive(name):
+            return "stopped"
+        return "ready" if SERVERS[name].ready(stack) else "not answering"
+
+    with ThreadPoolExecutor(len(known)) as threads:
+        states = dict(zip(known, threads.map(state_of, known)))
+    rows = []
+    for name in known:
+        alive, process, server = stack.alive(name), stack.process(name), SERVERS[name]
+        rows.append({
+            "name": name,
+            "state": states[name],
+            "pid": process["pid"] if alive else None,
+            "address": server.address(stack) if alive and server.ports else None,
+            "log": str(stack.log_file(name)) if process else None,
+        })
+    if as_json:
+        print(json.dumps({"home": str(stack.home), "servers": rows}, indent=1))
+    else:
+        for cells in [(key.upper() for key in rows[0]), *(row.values() for row in rows)]:
+            print("{:<12} {:<14} {:>7} {:<16} {}".format(*(str(cell or "-") for cell in cells)))
+    if any(state != "ready" for state in states.values()):
+        sys.exit(1)
+
+
+def env(stack, names):
+    variables = {
+        "DRIFTLESS_PY": stack.python,
+        "DRIFTLESS_STACK": os.environ["DRIFTLESS_STACK"],
+        "DRIFTLESS_STACK_HOME": str(stack.home),
+    }
+    for name in names or SERVERS:
+        if stack.process(name):
+            variables.update(SERVERS[name].variables(stack))
+    for name, value in variables.items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def link(stack, arguments):
+    if not stack.alive("link"):
+        raise Failure("the link is not up")
+    answer = SERVERS["link"].command(stack, " ".join(arguments))
+    if "error" in answer:
+        raise Failure(answer["error"])
+    print(json.dumps(answer))
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(prog="stack.sh", add_help=False)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb in ("up", "start", "stop", "down", "status", "env", "kill"):
+        sub = verbs.add_parser(verb, add_help=False)
+        if verb == "status":
+            sub.add_argument("--json", action="store_true")
+        if verb != "down":
+            sub.add_argument("names", nargs="+" if verb == "kill" else "*", metavar="NAME")
+    links = verbs.add_parser("link", add_help=False).add_subparsers(dest="link", required=True)
+    for verb in ("cut", "heal", "delay", "status"):
+        sub = links.add_parser(verb, add_help=False)
+        if verb == "delay":
+            sub.add_argument("ms", type=float)
+        if verb != "status":
+            sub.add_argument("region", nargs="?", choices=REGIONS)
+    args = parser.parse_args(arguments)
+    for name in vars(args).get("names", ()):
+        if name not in SERVERS:
+            parser.error(f"no server {name!r}; there are {' '.join(SERVERS)}")
+    return args
+
+
+def main():
+    args = parse(sys.argv[1:])
+    stack_home = Path(os.environ["DRIFTLESS_STACK_HOME"]).absolute()
+    stack_home.mkdir(parents=True, exist_ok=True)
+    # Whatever changes the stack does so alone; looking and cutting links may go on meanwhile.
+    lock = (stack_home / "lock").open("w")
+    if args.verb in ("up", "start", "stop", "kill", "down"):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    stack = Stack(stack_home)
+    try:
+        match args.verb:
+            case "up":
+                up(stack, args.names)
+            case "start":
+                up(stack, args.names or list(stack.state["processes"]))
+            case "stop":
+                stop(stack, args.names)
+            case "kill":
+                kill(stack, args.names)
+            case "down":
+                down(stack)
+            case "status":
+                status(stack, args.names, args.json)
+            case "env":
+                env(stack, args.names)
+            case "link":
+                words = (args.link, vars(args).get("ms"), vars(args).get("region"))
+                link(stack, [str(word) for word in words if word is not None])
+    except Failure as failure:
+        print(f"stack.sh: {failure}", file=sys.stderr)
+        sys.exit(1)
+
+
+main()

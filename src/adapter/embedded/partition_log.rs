@@ -1,0 +1,65 @@
+//! One partition's records in offset order. Offsets may have holes (control records, compaction) and the
+//! log may begin above zero (retention).
+
+use crate::base::time::UnixMs;
+use crate::record::raw::RawHeader;
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+#[derive(Debug, Clone)]
+pub(super) struct StoredRecord {
+    pub offset: i64,
+    pub timestamp: UnixMs,
+    pub key: Option<Bytes>,
+    pub value: Option<Bytes>,
+    pub headers: Vec<RawHeader>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct PartitionLog {
+    records: VecDeque<StoredRecord>,
+    first: i64,
+    end: i64,
+}
+
+impl PartitionLog {
+    pub fn first(&self) -> i64 {
+        self.first
+    }
+
+    /// The offset that the next append gets.
+    pub fn end(&self) -> i64 {
+        self.end
+    }
+
+    pub fn append(&mut self, timestamp: UnixMs, key: Option<Bytes>, value: Option<Bytes>, headers: Vec<RawHeader>) -> i64 {
+        let offset = self.end;
+        self.records.push_back(StoredRecord { offset, timestamp, key, value, headers });
+        self.end += 1;
+        offset
+    }
+
+    /// Uses up one offset without a record, as a transaction marker does.
+    pub fn leave_hole(&mut self) {
+        self.end += 1;
+    }
+
+    /// Deletes all below `offset`, as retention and `DeleteRecords` do.
+    pub fn delete_below(&mut self, offset: i64) {
+        self.first = self.first.max(offset.min(self.end));
+        while self.records.front().is_some_and(|record| record.offset < self.first) {
+            self.records.pop_front();
+        }
+    }
+
+    /// The records at and after `offset`, past any hole.
+    pub fn from(&self, offset: i64) -> impl Iterator<Item = &StoredRecord> {
+        let start = self.records.partition_point(|record| record.offset < offset);
+        self.records.range(start..)
+    }
+
+    /// The first offset whose record has a timestamp at or after `at`, else the end.
+    pub fn offset_at(&self, at: UnixMs) -> i64 {
+        self.records.iter().find(|record| record.timestamp >= at).map_or(self.end, |record| record.offset)
+    }
+}

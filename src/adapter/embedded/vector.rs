@@ -1,0 +1,184 @@
+//! A vector store in memory: exact, with Milvus' manners (an upsert is unconditional, a batch with one bad
+//! row is refused whole, a reply takes its time).
+//!
+//! A [`Database`] is one region's Milvus and alone owns the rows; an [`EmbeddedStore`] is a client of it.
+
+use crate::base::ids::{CollectionId, VectorId};
+use crate::base::time::Clock;
+use crate::merge::version::Version;
+use crate::port::log::Wake;
+use crate::port::vector::{RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, StoredVersion, VectorStore};
+use crate::record::collection::Collections;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredRow {
+    pub vector: Vec<f32>,
+    pub version: Version,
+    /// One JSON object.
+    pub metadata: Vec<u8>,
+}
+
+/// Asked before a write is carried out: a test's way to let the store fail.
+pub type WriteCheck = Box<dyn FnMut(CollectionId, &RowBatch) -> Result<(), StoreError> + Send>;
+
+struct State {
+    clock: Box<dyn Clock>,
+    rows: BTreeMap<CollectionId, BTreeMap<VectorId, StoredRow>>,
+    written_at: u64,
+    check: Option<WriteCheck>,
+    /// When a client has a reply to fetch.
+    alarms: Vec<(Duration, Wake)>,
+}
+
+pub struct Database {
+    collections: Arc<Collections>,
+    state: Mutex<State>,
+}
+
+impl Database {
+    pub fn new(collections: Arc<Collections>, clock: Box<dyn Clock>) -> Arc<Self> {
+        let rows = collections.iter().map(|(id, _)| (id, BTreeMap::new())).collect();
+        let state = State { clock, rows, written_at: 0, check: None, alarms: Vec::new() };
+        Arc::new(Self { collections, state: Mutex::new(state) })
+    }
+
+    /// Everything that a collection holds, by id.
+    pub fn scan(&self, collection: CollectionId) -> BTreeMap<VectorId, StoredRow> {
+        self.lock().rows.get(&collection).cloned().unwrap_or_default()
+    }
+
+    pub fn rows(&self, collection: CollectionId) -> usize {
+        self.lock().rows.get(&collection).map_or(0, BTreeMap::len)
+    }
+
+    /// Writes so far; it grows with every batch carried out.
+    pub fn written_at(&self) -> u64 {
+        self.lock().written_at
+    }
+
+    pub fn check_writes_with(&self, check: Option<WriteCheck>) {
+        self.lock().check = check;
+    }
+
+    /// Wakes the clients whose replies are due. Whoever gives a store a latency calls this from time to time.
+    pub fn wake_due(&self) {
+        let mut state = self.lock();
+        let at = state.clock.now().monotonic;
+        let (due, later) = std::mem::take(&mut state.alarms).into_iter().partition(|(when, _)| *when <= at);
+        state.alarms = later;
+        drop(state);
+        for (_, wake) in due {
+            wake();
+        }
+    }
+
+    fn answer(&self, collection: CollectionId, request: &StoreRequest) -> Result<StoreReply, StoreError> {
+        let mut state = self.lock();
+        let State { rows, check, written_at, .. } = &mut *state;
+        let rows = rows.get_mut(&collection).ok_or_else(|| StoreError::Unavailable("collection not found".to_owned()))?;
+        match request {
+            StoreRequest::Write(batch) => {
+                if let Some(check) = check {
+                    check(collection, batch)?;
+                }
+                validate(batch, self.collections.get(collection).dimension)?;
+                apply(batch, rows);
+                *written_at += 1;
+                Ok(StoreReply::Written { written_at: *written_at })
+            }
+            StoreRequest::ReadBack(ids) => Ok(StoreReply::ReadBack(read_back(ids, rows))),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn validate(batch: &RowBatch, dimension: usize) -> Result<(), StoreError> {
+    let rows = batch.ids.len();
+    if batch.versions.len() != rows || batch.metadata.len() != rows || batch.vectors.len() != rows * dimension {
+        return Err(StoreError::Refused(format!("columns differ in length: {rows} ids of dimension {dimension}")));
+    }
+    for (id, metadata) in batch.ids.iter().zip(&batch.metadata) {
+        if serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(metadata).is_err() {
+            return Err(StoreError::Refused(format!("metadata of {id} is no JSON object")));
+        }
+    }
+    Ok(())
+}
+
+fn apply(batch: &RowBatch, rows: &mut BTreeMap<VectorId, StoredRow>) {
+    let dimension = batch.vectors.len().checked_div(batch.ids.len()).unwrap_or(0);
+    for (index, id) in batch.ids.iter().enumerate() {
+        let row = StoredRow {
+            vector: batch.vectors[index * dimension..(index + 1) * dimension].to_vec(),
+            version: batch.versions[index].clone(),
+            metadata: batch.metadata[index].clone(),
+        };
+        rows.insert(id.clone(), row);
+    }
+    for id in &batch.deletes {
+        rows.remove(id);
+    }
+}
+
+fn read_back(ids: &[VectorId], rows: &BTreeMap<VectorId, StoredRow>) -> Vec<StoredVersion> {
+    let mut found = Vec::new();
+    for id in ids {
+        if let Some(StoredRow { version, .. }) = rows.get(id) {
+            let Version { hlc, origin, sequence } = version.clone();
+            found.push(StoredVersion { id: id.clone(), hlc, origin, sequence });
+        }
+    }
+    found
+}
+
+struct Pending {
+    due: Duration,
+    collection: CollectionId,
+    request: StoreRequest,
+    token: u64,
+}
+
+pub struct EmbeddedStore {
+    database: Arc<Database>,
+    latency: Duration,
+    wake: Wake,
+    pending: VecDeque<Pending>,
+}
+
+impl EmbeddedStore {
+    /// A request is carried out and answered by the first poll that comes at least `latency` after it.
+    pub fn new(database: Arc<Database>, latency: Duration, wake: Wake) -> Self {
+        Self { database, latency, wake, pending: VecDeque::new() }
+    }
+}
+
+impl VectorStore for EmbeddedStore {
+    fn submit(&mut self, collection: CollectionId, request: StoreRequest, token: u64) {
+        let mut state = self.database.lock();
+        let due = state.clock.now().monotonic + self.latency;
+        self.pending.push_back(Pending { due, collection, request, token });
+        if self.latency.is_zero() {
+            (self.wake)();
+        } else {
+            state.alarms.push((due, self.wake.clone()));
+        }
+    }
+
+    fn poll(&mut self, responses: &mut Vec<StoreResponse>) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let at = self.database.lock().clock.now().monotonic;
+        let due = self.pending.partition_point(|pending| pending.due <= at);
+        for pending in self.pending.drain(..due) {
+            let outcome = self.database.answer(pending.collection, &pending.request);
+            responses.push(StoreResponse { token: pending.token, outcome });
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The rows of one collection: an index from the key's hash to a slot, and the slots themselves.
+//!
+//! Slots lie in segments that never move and are never given back; a freed slot is the next one taken. The
+//! index is cut into shards by the hash, each a hash table of its own, so that it grows in many small steps:
+//! no put ever moves more than a 256th of it.
+
+use super::slot::Packed;
+use crate::base::ids::VectorId;
+use crate::record::collection::IdKind;
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+const SHARDS: usize = 256;
+const SEGMENT_SLOTS: usize = 1024;
+
+pub(super) struct Table {
+    kind: IdKind,
+    shards: Vec<HashTable<u32>>,
+    segments: Vec<Segment>,
+    /// How many slots were ever taken; the ones from here on are new.
+    taken: u32,
+    free: Vec<u32>,
+    text_bytes: usize,
+}
+
+struct Segment {
+    slots: Box<[Slot]>,
+    /// The ids' texts; empty but in a collection of text ids.
+    texts: Box<[Box<str>]>,
+}
+
+/// 48 bytes. The key is the UUID's bits, the int64's, or the text's hash.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    key: u128,
+    packed: Packed,
+}
+
+impl Table {
+    pub(super) fn new(kind: IdKind) -> Self {
+        let shards = (0..SHARDS).map(|_| HashTable::new()).collect();
+        Self { kind, shards, segments: Vec::new(), taken: 0, free: Vec::new(), text_bytes: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.taken as usize - self.free.len()
+    }
+
+    pub(super) fn get(&self, id: &VectorId) -> Option<&Packed> {
+        let key = key_of(id);
+        self.find(id, key, hash_of(key)).map(|slot| &self.slot(slot).packed)
+    }
+
+    /// Where it lies now, and what lay there before under the same id.
+    pub(super) fn put(&mut self, id: &VectorId, packed: Packed) -> (u32, Option<Packed>) {
+        let key = key_of(id);
+        let hash = hash_of(key);
+        if let Some(slot) = self.find(id, key, hash) {
+            let replaced = std::mem::replace(&mut self.slot_mut(slot).packed, packed);
+            return (slot, Some(replaced));
+        }
+        let slot = self.take_slot();
+        *self.slot_mut(slot) = Slot { key, packed };
+        if let VectorId::Text(text) = id {
+            self.text_bytes += heap_bytes(text);
+            *self.text_mut(slot) = text.clone();
+        }
+        let Self { shards, segments, .. } = self;
+        shards[shard_of(hash)].insert_unique(hash, slot, |slot| hash_of(slot_in(segments, *slot).key));
+        (slot, None)
+    }
+
+    pub(super) fn remove(&mut self, id: &VectorId) -> Option<(u32, Packed)> {
+        let key = key_of(id);
+        let hash = hash_of(key);
+        let slot = self.find(id, key, hash)?;
+        if let Ok(found) = self.shards[shard_of(hash)].find_entry(hash, |held| *held == slot) {
+            found.remove();
+        }
+        if let VectorId::Text(text) = id {
+            self.text_bytes -= heap_bytes(text);
+            *self.text_mut(slot) = Box::default();
+        }
+        self.free.push(slot);
+        Some((slot, self.slot(slot).packed))
+    }
+
+    /// The id and the entry in a slot that is taken.
+    pub(super) fn at(&self, slot: u32) -> (VectorId, &Packed) {
+        let Slot { key, packed } = self.slot(slot);
+        let id = match self.kind {
+            IdKind::Uuid => VectorId::Uuid(*key),
+            IdKind::Int64 => VectorId::Int(*key as i64),
+            IdKind::Text { .. } => VectorId::Text(self.text(slot).into()),
+        };
+        (id, packed)
+    }
+
+    pub(super) fn for_each(&self, mut visit: impl FnMut(VectorId, &Packed)) {
+        for slot in self.shards.iter().flatten() {
+            let (id, packed) = self.at(*slot);
+            visit(id, packed);
+        }
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        let segment_bytes = SEGMENT_SLOTS * (size_of::<Slot>() + if self.has_texts() { size_of::<Box<str>>() } else { 0 });
+        let index: usize = self.shards.iter().map(|shard| size_of_val(shard) + shard.allocation_size()).sum();
+        let lists = self.segments.capacity() * size_of::<Segment>() + self.free.capacity() * size_of::<u32>();
+        self.segments.len() * segment_bytes + index + lists + self.text_bytes
+    }
+
+    fn find(&self, id: &VectorId, key: u128, hash: u64) -> Option<u32> {
+        let same = |slot: &u32| {
+            self.slot(*slot).key == key
+                && match id {
+                    // Two texts of one hash are two rows all the same.
+                    VectorId::Text(text) => self.text(*slot) == &**text,
+                    VectorId::Uuid(_) | VectorId::Int(_) => true,
+                }
+        };
+        self.shards[shard_of(hash)].find(hash, same).copied()
+    }
+
+    fn take_slot(&mut self) -> u32 {
+        if let Some(slot) = self.free.pop() {
+            return slot;
+        }
+        let slot = self.taken;
+        if slot as usize == self.segments.len() * SEGMENT_SLOTS {
+            let texts = if self.has_texts() { SEGMENT_SLOTS } else { 0 };
+            self.segments.push(Segment {
+                slots: vec![Slot::default(); SEGMENT_SLOTS].into_boxed_slice(),
+                texts: vec![Box::default(); texts].into_boxed_slice(),
+            });
+        }
+        self.taken = slot.checked_add(1).expect("2^32 slots of 48 bytes fit no machine's memory");
+        slot
+    }
+
+    fn has_texts(&self) -> bool {
+        matches!(self.kind, IdKind::Text { .. })
+    }
+
+    fn slot(&self, slot: u32) -> &Slot {
+        slot_in(&self.segments, slot)
+    }
+
+    fn slot_mut(&mut self, slot: u32) -> &mut Slot {
+        let (segment, place) = place_of(slot);
+        &mut self.segments[segment].slots[place]
+    }
+
+    fn text(&self, slot: u32) -> &str {
+        let (segment, place) = place_of(slot);
+        &self.segments[segment].texts[place]
+    }
+
+    fn text_mut(&mut self, slot: u32) -> &mut Box<str> {
+        let (segment, place) = place_of(slot);
+        &mut self.segments[segment].texts[place]
+    }
+}
+
+fn slot_in(segments: &[Segment], slot: u32) -> &Slot {
+    let (segment, place) = place_of(slot);
+    &segments[segment].slots[place]
+}
+
+fn place_of(slot: u32) -> (usize, usize) {
+    (slot as usize / SEGMENT_SLOTS, slot as usize % SEGMENT_SLOTS)
+}
+
+fn key_of(id: &VectorId) -> u128 {
+    match id {
+        VectorId::Uuid(bits) => *bits,
+        VectorId::Int(number) => u128::from(*number as u64),
+        VectorId::Text(text) => xxh3_128(text.as_bytes()),
+    }
+}
+
+fn hash_of(key: u128) -> u64 {
+    xxh3_64(&key.to_le_bytes())
+}
+
+/// hashbrown goes by the lowest bits and the seven highest: the shard goes by others.
+fn shard_of(hash: u64) -> usize {
+    (hash >> 40) as usize % SHARDS
+}
+
+/// What an allocator takes for a text: its length and a word, in steps of 16 bytes.
+fn heap_bytes(text: &str) -> usize {
+    (text.len() + size_of::<usize>()).next_multiple_of(16).max(32)
+}

@@ -1,0 +1,10 @@
+//! The shell around the tasks: one thread's loop over consumer, tasks, appender and vector store, and the
+//! restorer beside it that reads changelogs off the processing thread.
+
+pub mod driver;
+pub mod report;
+pub mod restore;
+pub mod restorer;
+pub mod settings;
+pub mod source_check;
+pub mod stream_thread;

@@ -1,0 +1,84 @@
+//! Runs a stream thread, and a restorer, on OS threads of their own: the only places of the engine that wait.
+
+use crate::base::error::Result;
+use crate::base::time::Clock;
+use crate::port::log::{LogReader, Wake};
+use crate::stream::report::ThreadReport;
+use crate::stream::restorer::{Restorer, Stepped};
+use crate::stream::stream_thread::StreamThread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// The longest wait for a wake-up. Should a client ever lose one, nothing is idle longer than this.
+const IDLE_MAX: Duration = Duration::from_millis(50);
+/// How often the report and the gauges are renewed.
+const REPORT_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a restorer waits after the log could not be reached.
+const RETRY_WAIT: Duration = Duration::from_millis(200);
+
+/// Wakes the calling thread from its wait in [`drive`] or [`drive_restorer`].
+pub fn wake_this_thread() -> Wake {
+    let thread = thread::current();
+    Arc::new(move || thread.unpark())
+}
+
+/// A view on a driven thread: asked to stop from outside, looked at from outside.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    report: Arc<Mutex<ThreadReport>>,
+}
+
+impl Watch {
+    /// Asks for a graceful stop; seen within the longest wait.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    pub fn report(&self) -> ThreadReport {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn publish(&self, report: ThreadReport) {
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+}
+
+/// Runs rounds until the thread has stopped or an error ends it. To be called on the thread whose
+/// [`wake_this_thread`] the ports were given.
+pub fn drive(mut stream: StreamThread, clock: &dyn Clock, watch: &Watch) -> Result<()> {
+    let mut next_report = Duration::ZERO;
+    loop {
+        let now = clock.now();
+        if watch.stop.load(Ordering::Acquire) {
+            stream.stop(now);
+        }
+        let round = stream.run_once(now)?;
+        if now.monotonic >= next_report || round.stopped {
+            watch.publish(stream.report());
+            stream.publish_gauges();
+            next_report = now.monotonic + REPORT_INTERVAL;
+        }
+        if round.stopped {
+            return Ok(());
+        }
+        if !round.worked {
+            let due = round.due.map_or(IDLE_MAX, |due| due.saturating_sub(now.monotonic));
+            thread::park_timeout(due.min(IDLE_MAX));
+        }
+    }
+}
+
+/// Steps a restorer until no stream thread is left.
+pub fn drive_restorer(mut restorer: Restorer, reader: &mut dyn LogReader) {
+    loop {
+        match restorer.run_once(reader) {
+            Stepped::Worked => {}
+            Stepped::Failing => thread::park_timeout(RETRY_WAIT),
+            Stepped::Idle if restorer.wait() => {}
+            Stepped::Idle | Stepped::Ended => return,
+        }
+    }
+}

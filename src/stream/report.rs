@@ -1,0 +1,88 @@
+//! What a stream thread is doing, as plain data: for `/tasks`, the demo's view and tests.
+
+use crate::task::metrics::Totals;
+use crate::task::stream_task::StreamTask;
+use serde::Serialize;
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ThreadReport {
+    pub tasks: Vec<TaskReport>,
+    /// Of all tasks that this thread has held, ended ones included.
+    pub totals: Totals,
+}
+
+impl ThreadReport {
+    /// Every task is restored and runs.
+    pub fn is_ready(&self) -> bool {
+        self.tasks.iter().all(|task| task.state == "running")
+    }
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct TaskReport {
+    pub task: String,
+    /// restoring, running or draining.
+    pub state: &'static str,
+    pub sources: Vec<SourceReport>,
+    /// Row keys known, tombstones included.
+    pub entries: usize,
+    pub store_bytes: usize,
+    pub buffered_bytes: usize,
+    pub in_flight: usize,
+    /// Wall time of the floor, in Unix ms.
+    pub floor_ms: Option<i64>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct SourceReport {
+    pub region: String,
+    pub topic: String,
+    pub present: bool,
+    /// The first offset that is not settled.
+    pub next_offset: i64,
+    /// Append time at the origin up to which all is settled, in Unix ms.
+    pub frontier_ms: Option<i64>,
+    pub open_records: usize,
+    /// Append time of the oldest record polled and not settled, in Unix ms.
+    pub oldest_open_ms: Option<i64>,
+}
+
+impl TaskReport {
+    pub fn of(task: &StreamTask, state: &'static str) -> Self {
+        let sources = (0..task.source_count()).map(|index| {
+            let (region, topic, settlement) = task.source(index);
+            SourceReport {
+                region: region.to_string(),
+                topic: topic.to_string(),
+                present: task.is_present(index),
+                next_offset: settlement.next_offset(),
+                frontier_ms: settlement.frontier().map(|at| at.0),
+                open_records: settlement.open_records(),
+                oldest_open_ms: settlement.oldest_open().map(|at| at.0),
+            }
+        });
+        Self {
+            task: task.id().to_string(),
+            state,
+            sources: sources.collect(),
+            entries: task.store().len(),
+            store_bytes: task.store().memory_bytes(),
+            buffered_bytes: task.buffered_bytes(),
+            in_flight: task.items_in_flight(),
+            floor_ms: task.floor().map(|floor| floor.wall().0),
+        }
+    }
+
+    pub fn restoring(task: String) -> Self {
+        Self {
+            task,
+            state: "restoring",
+            sources: Vec::new(),
+            entries: 0,
+            store_bytes: 0,
+            buffered_bytes: 0,
+            in_flight: 0,
+            floor_ms: None,
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Restoring a task: its versions changelog read to the end that it had when the restore began, greatest
+//! version per key, and the progress record that says where each source goes on.
+//!
+//! What the log may hold: entries out of version order (a former owner wrote after it had lost the task),
+//! nulls that forget up to a version, several owners' progress records. None of them may be believed just for
+//! being the last.
+
+use crate::base::error::{Error, Result};
+use crate::base::ids::{Region, RowKey, TaskId, TopicPartition};
+use crate::base::time::UnixMs;
+use crate::merge::version::Version;
+use crate::port::log::LogReader;
+use crate::record::collection::Collections;
+use crate::record::raw::RawRecord;
+use crate::store::VersionStore;
+use crate::store::entry::{Entry, FORGOTTEN_HEADER, parse_version_text};
+use crate::store::memory::MemoryStore;
+use crate::store::progress::{PROGRESS_KEY, Progress};
+use crate::store::row_key;
+use crate::stream::source_check::check;
+use crate::task::settings::TaskTopics;
+use crate::task::settlement::Mark;
+use crate::task::stream_task::{Restored, SourceStart};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a restore is asked for.
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    pub task: TaskId,
+    pub life: u32,
+    pub topics: TaskTopics,
+    /// Own region first: the region and topic of each source.
+    pub sources: Vec<(Region, Arc<str>)>,
+    pub collections: Arc<Collections>,
+    pub safety_window: Duration,
+}
+
+/// A finished restore: the task's state, its partition count, and what an operator should know.
+pub struct RestoreResult {
+    pub restored: Restored,
+    pub partitions: i32,
+    pub warnings: Vec<String>,
+    pub entries_read: u64,
+}
+
+/// A restore under way: [`Restore::step`] reads one chunk.
+pub struct Restore {
+    pub request: RestoreRequest,
+    state: State,
+}
+
+enum State {
+    Begin,
+    Reading { image: Image, position: i64, end: i64, partitions: i32 },
+}
+
+impl Restore {
+    pub fn new(request: RestoreRequest) -> Self {
+        Self { request, state: State::Begin }
+    }
+
+    /// It is reading, and holds the reader's position.
+    pub fn has_begun(&self) -> bool {
+        matches!(self.state, State::Reading { .. })
+    }
+
+    /// One step; `None` while there is more to do. A retryable error may simply be stepped again.
+    pub fn step(&mut self, reader: &mut dyn LogReader) -> Result<Option<RestoreResult>> {
+        let changelog = self.request.topics.versions_changelog.clone();
+        match &mut self.state {
+            State::Begin => {
+                let partitions = self.check_topics(reader)?;
+                let bounds = reader.bounds(&changelog)?;
+                reader.open(&changelog, bounds.first)?;
+                let image = Image::new(self.request.collections.clone());
+                self.state = State::Reading { image, position: bounds.first, end: bounds.end, partitions };
+                Ok(None)
+            }
+            State::Reading { image, position, end, .. } if *position < *end => {
+                let mut records = Vec::new();
+                let next = reader.read(&mut records)?;
+                for record in records.iter().filter(|record| record.offset < *end) {
+                    image.apply(record);
+                }
+                *position = next;
+                Ok(None)
+            }
+            State::Reading { .. } => {
+                reader.close();
+                let State::Reading { image, end, partitions, .. } = std::mem::replace(&mut self.state, State::Begin) else {
+                    return Err(Error::fatal("a restore ended in a state that it was not in"));
+                };
+                self.finish(reader, image, end, partitions).map(Some)
+            }
+        }
+    }
+
+    /// The local topic's partition count; the changelogs must have as many.
+    fn check_topics(&self, reader: &mut dyn LogReader) -> Result<i32> {
+        let topics = &self.request.topics;
+        let count = |reader: &mut dyn LogReader, topic: &Arc<str>| {
+            let missing = || Error::refuse(format_args!("topic {topic} is not there; `driftless topics create` makes it"));
+            reader.partition_count(topic)?.ok_or_else(missing)
+        };
+        let partitions = count(reader, &topics.local.topic)?;
+        for changelog in [&topics.versions_changelog.topic, &topics.vectors_changelog.topic] {
+            let found = count(reader, changelog)?;
+            if found != partitions {
+                return Err(Error::refuse(format_args!(
+                    "topic {changelog} has {found} partitions and {} has {partitions}: they must be equal",
+                    topics.local.topic
+                )));
+            }
+        }
+        Ok(partitions)
+    }
+
+    fn finish(&self, reader: &mut dyn LogReader, image: Image, end: i64, partitions: i32) -> Result<RestoreResult> {
+        let mut warnings = Vec::new();
+        let progress = image.progress.as_ref().map(|(progress, _)| progress);
+        let mut sources = Vec::new();
+        for (region, topic) in &self.request.sources {
+            let start = start_of(region, topic, progress);
+            let checked = check(reader, start, self.request.task.partition, partitions)?;
+            warnings.extend(checked.warning);
+            sources.push(checked.start);
+        }
+        let vectors = &self.request.topics.vectors_changelog;
+        let vectors_bounds = reader.bounds(vectors)?;
+        let clean = progress.is_some_and(|progress| progress.closed) || (progress.is_none() && image.entries_read == 0);
+        let reassert_from = match clean {
+            true => None,
+            false => tail_begin(reader, vectors, vectors_bounds.first, vectors_bounds.end, self.request.safety_window)?,
+        };
+        let entries_read = image.entries_read;
+        let restored = Restored {
+            sources,
+            floor: progress.and_then(|progress| progress.floor),
+            epoch: progress.map_or(0, |progress| progress.epoch) + 1,
+            written_at: progress.map_or(0, |progress| progress.written_at),
+            versions_end: end,
+            vectors_end: vectors_bounds.end,
+            reassert_from,
+            misplaced: image.misplaced.into_iter().collect(),
+            store: Box::new(image.store),
+        };
+        Ok(RestoreResult { restored, partitions, warnings, entries_read })
+    }
+}
+
+fn start_of(region: &Region, topic: &Arc<str>, progress: Option<&Progress>) -> SourceStart {
+    let known = progress.and_then(|progress| progress.sources.iter().find(|source| *source.topic == **topic));
+    let mark = known.and_then(|source| {
+        let (appended_at, fingerprint) = (source.last_appended_at?, source.last_fingerprint?);
+        Some(Mark { appended_at, fingerprint })
+    });
+    SourceStart {
+        region: region.clone(),
+        topic: topic.clone(),
+        next_offset: known.map_or(0, |source| source.next_offset),
+        mark,
+        frontier: known.and_then(|source| source.frontier),
+        present: false,
+    }
+}
+
+/// Where the vectors changelog's last safety window begins, counted from its last record: by the log's own
+/// times, so that no clock of ours decides.
+fn tail_begin(
+    reader: &mut dyn LogReader,
+    vectors: &TopicPartition,
+    first: i64,
+    end: i64,
+    window: Duration,
+) -> Result<Option<i64>> {
+    let mut back = 1;
+    while end - back >= first {
+        reader.open(vectors, end - back)?;
+        let mut records = Vec::new();
+        while reader.read(&mut records)? < end {}
+        reader.close();
+        if let Some(last) = records.last() {
+            let since = UnixMs(last.appended_at.0).minus(window);
+            return Ok(Some(reader.offset_at(vectors, since)?.min(end)));
+        }
+        // Only control records or compacted ones there: look further back, twice as far each time.
+        back *= 2;
+    }
+    Ok((end > first).then_some(first))
+}
+
+/// The store as the log tells it, and what the log has in the wrong place.
+struct Image {
+    collections: Arc<Collections>,
+    store: MemoryStore,
+    /// By epoch, then by position.
+    progress: Option<(Progress, i64)>,
+    /// Up to which version a key was forgotten, as long as nothing newer was put.
+    forgotten: HashMap<RowKey, Version>,
+    misplaced: HashSet<RowKey>,
+    entries_read: u64,
+    unreadable: u64,
+}
+
+impl Image {
+    fn new(collections: Arc<Collections>) -> Self {
+        Self {
+            store: MemoryStore::new(&collections),
+            collections,
+            progress: None,
+            forgotten: HashMap::new(),
+            misplaced: HashSet::new(),
+            entries_read: 0,
+            unreadable: 0,
+        }
+    }
+
+    fn apply(&mut self, record: &RawRecord) {
+        if record.key.as_deref() == Some(PROGRESS_KEY.as_bytes()) {
+            self.apply_progress(record);
+            return;
+        }
+        let key = record.key.as_deref().and_then(|key| row_key::parse(key, &self.collections).ok());
+        let Some(key) = key else {
+            self.unreadable += 1;
+            return;
+        };
+        self.entries_read += 1;
+        match &record.value {
+            Some(value) => match Entry::decode(value) {
+                Ok(entry) => self.put(key, entry),
+                Err(error) => {
+                    tracing::error!(topic = %record.topic, partition = record.partition, offset = record.offset, %error, "an entry of the versions changelog can't be read");
+                    self.unreadable += 1;
+                }
+            },
+            None => {
+                if let Some(version) = record.header_text(FORGOTTEN_HEADER).and_then(parse_version_text) {
+                    self.forget(key, version);
+                }
+            }
+        }
+    }
+
+    fn apply_progress(&mut self, record: &RawRecord) {
+        match record.value.as_deref().map(Progress::decode) {
+            Some(Ok(progress)) => {
+                let newer = self.progress.as_ref().is_none_or(|(held, _)| progress.epoch >= held.epoch);
+                if newer {
+                    self.progress = Some((progress, record.offset));
+                }
+            }
+            Some(Err(error)) => {
+                tracing::error!(topic = %record.topic, partition = record.partition, offset = record.offset, %error, "a progress record can't be read");
+                self.unreadable += 1;
+            }
+            None => {}
+        }
+    }
+
+    fn put(&mut self, key: RowKey, entry: Entry) {
+        if self.forgotten.get(&key).is_some_and(|forgotten| entry.version <= *forgotten) {
+            return;
+        }
+        let stamp = |entry: &Entry| (entry.version.clone(), entry.content_hash);
+        match self.store.get(&key) {
+            Some(held) if stamp(&entry) < stamp(&held) => {
+                self.misplaced.insert(key);
+            }
+            _ => {
+                self.misplaced.remove(&key);
+                self.forgotten.remove(&key);
+                self.store.put(&key, entry);
+            }
+        }
+    }
+
+    /// A null resets only what is not newer than what it forgets.
+    fn forget(&mut self, key: RowKey, version: Version) {
+        match self.store.get(&key) {
+            Some(held) if held.version > version => {
+                self.misplaced.insert(key);
+            }
+            _ => {
+                self.misplaced.remove(&key);
+                self.store.remove(&key);
+                self.forgotten.insert(key, version);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

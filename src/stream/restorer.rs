@@ -1,0 +1,226 @@
+//! The restorer: reads changelogs and looks at topics for the stream threads, on a thread of its own, so that
+//! no processing waits for a round trip. In a simulation the same object is stepped by hand.
+
+use crate::base::error::{Error, Remedy, Result};
+use crate::base::ids::{TaskId, TopicPartition};
+use crate::port::log::{LogReader, Wake};
+use crate::record::raw::RawRecord;
+use crate::stream::restore::{Restore, RestoreRequest, RestoreResult};
+use crate::stream::source_check::{Checked, check};
+use crate::task::command::Reading;
+use crate::task::stream_task::SourceStart;
+use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
+use std::collections::VecDeque;
+
+/// Bytes of one answer to a [`Request::Read`]: what is left of its range is asked for again.
+const CHUNK_BYTES_MAX: usize = 1 << 20;
+
+/// What a stream thread asks for. `task` and `life` come back with the answer.
+#[derive(Debug)]
+pub enum Request {
+    Restore(RestoreRequest),
+    Read { task: TaskId, life: u32, partition: TopicPartition, from: i64, until: i64, reading: Reading },
+    CheckSource { task: TaskId, life: u32, index: usize, start: SourceStart, partitions: i32 },
+}
+
+pub enum Reply {
+    Restored {
+        task: TaskId,
+        life: u32,
+        result: Box<RestoreResult>,
+    },
+    /// The restore can't be done as things are; it is tried again by whoever asked.
+    RestoreFailed {
+        task: TaskId,
+        life: u32,
+        error: Error,
+    },
+    Read {
+        task: TaskId,
+        life: u32,
+        reading: Reading,
+        records: Vec<RawRecord>,
+        next: i64,
+        until: i64,
+    },
+    SourceChecked {
+        task: TaskId,
+        life: u32,
+        index: usize,
+        checked: Box<Checked>,
+    },
+}
+
+/// A stream thread's end: requests out, replies in. The number of requests under way is bounded by the tasks:
+/// each has one restore, or a few reads.
+pub struct RestorerHandle {
+    requests: Sender<Request>,
+    replies: Receiver<Reply>,
+}
+
+impl RestorerHandle {
+    pub fn ask(&self, request: Request) {
+        // The restorer ends only after every handle is gone; a failed send means that the process is ending.
+        if self.requests.send(request).is_err() {
+            tracing::debug!("the restorer has ended");
+        }
+    }
+
+    pub fn poll(&self) -> Option<Reply> {
+        self.replies.try_recv().ok()
+    }
+}
+
+enum Job {
+    Restore(Box<Restore>),
+    Other(Request),
+}
+
+/// What a step of the restorer did.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Stepped {
+    /// Something; step again.
+    Worked,
+    /// The log can't be reached: step again after a moment.
+    Failing,
+    /// Nothing to do until the next request.
+    Idle,
+    /// No stream thread is left.
+    Ended,
+}
+
+pub struct Restorer {
+    requests: Receiver<Request>,
+    replies: Sender<Reply>,
+    wake: Wake,
+    jobs: VecDeque<Job>,
+}
+
+impl Restorer {
+    /// `wake` is called when a reply is there.
+    pub fn new(wake: Wake) -> (Self, RestorerHandle) {
+        let (requests_in, requests) = unbounded();
+        let (replies, replies_out) = unbounded();
+        let restorer = Self { requests, replies, wake, jobs: VecDeque::new() };
+        (restorer, RestorerHandle { requests: requests_in, replies: replies_out })
+    }
+
+    /// Takes new requests in, then does one step of the job in front. Reads and checks are short and go before
+    /// restores, so that running tasks don't wait for one that starts.
+    pub fn run_once(&mut self, reader: &mut dyn LogReader) -> Stepped {
+        loop {
+            match self.requests.try_recv() {
+                Ok(request) => self.accept(request),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) if self.jobs.is_empty() => return Stepped::Ended,
+                Err(TryRecvError::Disconnected) => break,
+            }
+        }
+        let Some(job) = self.jobs.pop_front() else { return Stepped::Idle };
+        match job {
+            Job::Restore(restore) => self.step_restore(restore, reader),
+            Job::Other(request) => match answer(&request, reader) {
+                Ok(reply) => {
+                    self.reply(reply);
+                    Stepped::Worked
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a read for a task failed; it is tried again");
+                    reader.close();
+                    self.jobs.push_back(Job::Other(request));
+                    Stepped::Failing
+                }
+            },
+        }
+    }
+
+    /// Waits for the next request. False when no stream thread is left.
+    pub fn wait(&mut self) -> bool {
+        match self.requests.recv() {
+            Ok(request) => {
+                self.accept(request);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn accept(&mut self, request: Request) {
+        match request {
+            Request::Restore(request) => self.jobs.push_back(Job::Restore(Box::new(Restore::new(request)))),
+            other => {
+                // Behind a restore in mid-read, which holds the reader; before those not begun.
+                let at = self.jobs.iter().position(|job| matches!(job, Job::Restore(restore) if !restore.has_begun()));
+                self.jobs.insert(at.unwrap_or(self.jobs.len()), Job::Other(other));
+            }
+        }
+    }
+
+    fn step_restore(&mut self, mut restore: Box<Restore>, reader: &mut dyn LogReader) -> Stepped {
+        let (task, life) = (restore.request.task, restore.request.life);
+        match restore.step(reader) {
+            Ok(None) => {
+                self.jobs.push_front(Job::Restore(restore));
+                Stepped::Worked
+            }
+            Ok(Some(result)) => {
+                self.reply(Reply::Restored { task, life, result: Box::new(result) });
+                Stepped::Worked
+            }
+            Err(error) if error.remedy == Remedy::Retry => {
+                tracing::warn!(%task, %error, "a restore can't go on; it begins again");
+                reader.close();
+                self.jobs.push_back(Job::Restore(Box::new(Restore::new(restore.request))));
+                Stepped::Failing
+            }
+            Err(error) => {
+                reader.close();
+                self.reply(Reply::RestoreFailed { task, life, error });
+                Stepped::Worked
+            }
+        }
+    }
+
+    fn reply(&self, reply: Reply) {
+        // A thread that has ended needs no answer.
+        if self.replies.send(reply).is_ok() {
+            (self.wake)();
+        }
+    }
+}
+
+fn answer(request: &Request, reader: &mut dyn LogReader) -> Result<Reply> {
+    match request {
+        Request::Restore(request) => Err(Error::fatal(format_args!("the restore of {} is not a read", request.task))),
+        Request::Read { task, life, partition, from, until, reading } => {
+            let (records, next) = read_range(reader, partition, *from, *until)?;
+            Ok(Reply::Read { task: *task, life: *life, reading: *reading, records, next, until: *until })
+        }
+        Request::CheckSource { task, life, index, start, partitions } => {
+            let checked = check(reader, start.clone(), task.partition, *partitions)?;
+            Ok(Reply::SourceChecked { task: *task, life: *life, index: *index, checked: Box::new(checked) })
+        }
+    }
+}
+
+/// Records in `[from, until)`, as many as one answer holds, and the offset to go on from.
+fn read_range(reader: &mut dyn LogReader, partition: &TopicPartition, from: i64, until: i64) -> Result<(Vec<RawRecord>, i64)> {
+    let bounds = reader.bounds(partition)?;
+    let (mut next, until) = (from.max(bounds.first), until.min(bounds.end));
+    let mut records: Vec<RawRecord> = Vec::new();
+    if next >= until {
+        // Deleted or compacted away since it was asked for: there is nothing left to read.
+        return Ok((records, i64::MAX));
+    }
+    reader.open(partition, next)?;
+    let mut bytes = 0;
+    let mut taken = 0;
+    while next < until && bytes < CHUNK_BYTES_MAX {
+        next = reader.read(&mut records)?;
+        bytes += records[taken..].iter().map(RawRecord::bytes).sum::<usize>();
+        taken = records.len();
+    }
+    reader.close();
+    records.retain(|record| record.offset < until);
+    Ok((records, if next >= until { i64::MAX } else { next }))
+}

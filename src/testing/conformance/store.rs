@@ -1,0 +1,164 @@
+//! The suite of [`VersionStore`].
+
+use crate::base::ids::{CollectionId, Region, RowKey, VectorId};
+use crate::merge::hlc::Hlc;
+use crate::merge::version::{ContentHash, Version};
+use crate::record::collection::{CollectionSpec, Collections, IdKind, IndexKind, Metric};
+use crate::store::VersionStore;
+use crate::store::entry::Entry;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use std::collections::HashMap;
+
+/// Makes an empty store for these collections.
+pub type MakeStore<'a> = &'a mut dyn FnMut(&Collections) -> Box<dyn VersionStore>;
+
+/// Runs the whole suite.
+pub fn run(make: MakeStore<'_>) {
+    what_is_put_is_got_back_whole(make);
+    ids_that_look_alike_are_kept_apart(make);
+    tombstones_are_found_oldest_first_below_the_floor(make);
+    removed_room_is_used_again(make);
+    for seed in 0..8 {
+        it_does_what_a_plain_map_does(make, seed);
+    }
+}
+
+/// One collection of each kind of id.
+pub fn collections() -> Collections {
+    let spec = |name: &str, id| CollectionSpec {
+        name: name.to_owned(),
+        id,
+        dimension: 2,
+        metric: Metric::L2,
+        index: IndexKind::Auto,
+        auto_create: false,
+    };
+    let text = IdKind::Text { max_bytes: 64 };
+    Collections::new(vec![spec("uuids", IdKind::Uuid), spec("ints", IdKind::Int64), spec("texts", text)])
+}
+
+fn key(collection: u16, number: i64) -> RowKey {
+    let id = match collection {
+        0 => VectorId::Uuid(number as u128),
+        1 => VectorId::Int(number),
+        _ => VectorId::Text(number.to_string().into()),
+    };
+    RowKey { collection: CollectionId(collection), id }
+}
+
+fn entry(hlc: u64, tombstone: bool) -> Entry {
+    Entry {
+        version: Version { hlc: Hlc(hlc), origin: Region::new("us"), sequence: 1 },
+        content_hash: ContentHash(2),
+        vector_offset: 3,
+        tombstone,
+        refused: false,
+    }
+}
+
+fn what_is_put_is_got_back_whole(make: MakeStore<'_>) {
+    let mut store = make(&collections());
+    let extremes = [(0, 0, 0, ""), (u64::MAX, u64::MAX, (1 << 47) - 1, "eu"), (1 << 63, 1, -1, "ap"), (7, 7, 7, "eu")];
+    for (hlc, number, vector_offset, origin) in extremes {
+        for (tombstone, refused) in [(false, false), (true, false), (false, true), (true, true)] {
+            let put = Entry {
+                version: Version { hlc: Hlc(hlc), origin: Region::new(origin), sequence: number },
+                content_hash: ContentHash(number),
+                vector_offset,
+                tombstone,
+                refused,
+            };
+            store.put(&key(0, 1), put.clone());
+            assert_eq!(store.get(&key(0, 1)), Some(put), "a put replaces what was there, every field of it");
+            assert_eq!(store.len(), 1);
+        }
+    }
+    let last = store.get(&key(0, 1));
+    assert_eq!(store.remove(&key(0, 1)), last, "remove gives what was there");
+    assert_eq!((store.get(&key(0, 1)), store.remove(&key(0, 1)), store.len()), (None, None, 0));
+    assert!(store.is_empty());
+}
+
+fn ids_that_look_alike_are_kept_apart(make: MakeStore<'_>) {
+    let mut store = make(&collections());
+    let mut keys: Vec<RowKey> = (0..3).flat_map(|collection| [-1, 0, 1].map(|number| key(collection, number))).collect();
+    for text in ["1 ", "01", "", "\0", "a much longer id than any fixed part of a slot would hold, and then some more"] {
+        keys.push(RowKey { collection: CollectionId(2), id: VectorId::Text(text.into()) });
+    }
+    for (number, key) in keys.iter().enumerate() {
+        store.put(key, entry(number as u64, false));
+    }
+    assert_eq!(store.len(), keys.len());
+    for (number, key) in keys.iter().enumerate() {
+        assert_eq!(store.get(key), Some(entry(number as u64, false)), "{key:?}");
+    }
+}
+
+fn tombstones_are_found_oldest_first_below_the_floor(make: MakeStore<'_>) {
+    let mut store = make(&collections());
+    for (number, hlc) in [(1, 30), (2, 10), (3, 20), (4, 20), (5, 40)] {
+        store.put(&key(number as u16 % 3, number), entry(hlc, true));
+    }
+    store.put(&key(0, 6), entry(5, false));
+    let stamps = |store: &dyn VersionStore, floor, max| -> Vec<u64> {
+        store.tombstones_below(Hlc(floor), max).into_iter().map(|(_, entry)| entry.version.hlc.0).collect()
+    };
+    assert_eq!(stamps(&*store, 40, 9), [10, 20, 20, 30], "strictly below the floor, live rows left out");
+    assert_eq!(stamps(&*store, 40, 2), [10, 20], "no more than asked for");
+    assert_eq!(stamps(&*store, 10, 9), [0u64; 0]);
+    assert_eq!(store.tombstones_below(Hlc(11), 9), [(key(2, 2), entry(10, true))]);
+
+    store.put(&key(2, 2), entry(50, false));
+    store.put(&key(1, 1), entry(35, true));
+    store.remove(&key(0, 3));
+    assert_eq!(stamps(&*store, 99, 9), [20, 35, 40], "a replaced or removed tombstone is no more");
+}
+
+fn removed_room_is_used_again(make: MakeStore<'_>) {
+    let mut store = make(&collections());
+    let mut after_first = 0;
+    for round in 0..20 {
+        for number in 0..2_000 {
+            store.put(&key(number as u16 % 3, round * 10_000 + number), entry(number as u64, number % 2 == 0));
+        }
+        after_first = if round == 0 { store.memory_bytes() } else { after_first };
+        for number in 0..2_000 {
+            assert!(store.remove(&key(number as u16 % 3, round * 10_000 + number)).is_some());
+        }
+    }
+    assert!(store.is_empty() && store.tombstones_below(Hlc(u64::MAX), 9).is_empty());
+    let grown = store.memory_bytes();
+    assert!(after_first > 0 && grown < 2 * after_first, "{after_first} bytes after one round, {grown} after twenty");
+}
+
+/// Random puts and removes on few keys, compared with a map after every step and in full at the end.
+fn it_does_what_a_plain_map_does(make: MakeStore<'_>, seed: u64) {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut store = make(&collections());
+    let mut model: HashMap<RowKey, Entry> = HashMap::new();
+    for step in 0..4_000u64 {
+        let key = key(random.random_range(0..3), random.random_range(-200..200));
+        if random.random_range(0..10) < 3 {
+            assert_eq!(store.remove(&key), model.remove(&key), "seed {seed}, step {step}");
+        } else {
+            let mut put = entry(random.random_range(0..500), random.random());
+            put.version.origin = Region::new(["us", "eu", "ap"][random.random_range(0..3)]);
+            put.version.sequence = step;
+            store.put(&key, put.clone());
+            model.insert(key.clone(), put);
+        }
+        assert_eq!(store.get(&key), model.get(&key).cloned(), "seed {seed}, step {step}");
+        assert_eq!(store.len(), model.len(), "seed {seed}, step {step}");
+    }
+    let mut visited = HashMap::new();
+    store.for_each(&mut |key, entry| assert!(visited.insert(key, entry).is_none(), "seed {seed}: visited twice"));
+    assert_eq!(visited, model, "seed {seed}");
+
+    let floor = Hlc(random.random_range(0..500));
+    let found = store.tombstones_below(floor, usize::MAX);
+    let expected = model.values().filter(|entry| entry.tombstone && entry.version.hlc < floor).count();
+    assert_eq!(found.len(), expected, "seed {seed}");
+    assert!(found.windows(2).all(|pair| pair[0].1.version.hlc <= pair[1].1.version.hlc), "seed {seed}: not oldest first");
+    assert!(found.iter().all(|(key, entry)| model.get(key) == Some(entry)), "seed {seed}");
+}
