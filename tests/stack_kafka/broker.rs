@@ -4,12 +4,12 @@ use driftless::adapter::kafka::{KafkaAppender, KafkaGroupConsumer, KafkaLogReade
 use driftless::base::ids::TopicPartition;
 use driftless::port::log::{Appender, GroupConsumer, LogReader, Wake};
 use driftless::testing::conformance::log::LogUnderTest;
+use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use rdkafka::ClientConfig;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};

@@ -167,7 +167,13 @@ impl Churn {
     fn hear_until(&mut self, what: &str, done: impl Fn(&Churn) -> bool) {
         let deadline = Instant::now() + SETTLE;
         while !done(self) {
-            assert!(Instant::now() < deadline, "never: {what}; owned {:?}, read {:?}, ends {:?}", self.owned, self.read_up_to, self.ends);
+            assert!(
+                Instant::now() < deadline,
+                "never: {what}; owned {:?}, read {:?}, ends {:?}",
+                self.owned,
+                self.read_up_to,
+                self.ends
+            );
             self.hear(Duration::from_millis(100));
         }
     }
