@@ -6,15 +6,9 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use std::sync::mpsc::{Receiver, channel};
 
-type Schemas = Arc<Mutex<HashMap<u32, (StatusCode, String)>>>;
+const OURS: &str = include_str!("../../../../schemas/vector_change.avsc");
 
-const QUICK: Spans = Spans {
-    request: Duration::from_secs(5),
-    first_retry: Duration::from_millis(1),
-    last_retry: Duration::from_millis(5),
-    believe_absent: Duration::from_millis(50),
-    alarm_again: Duration::from_secs(30),
-};
+type Schemas = Arc<Mutex<HashMap<u32, (StatusCode, String)>>>;
 
 /// A registry on a port of its own that answers what `schemas` holds, and 40403 for the rest.
 async fn registry(schemas: Schemas) -> String {
@@ -29,24 +23,23 @@ async fn registry(schemas: Schemas) -> String {
     url
 }
 
-fn prepare(text: &str) -> WriterSchema {
-    if text == "ours" { WriterSchema::Ours } else { WriterSchema::Unusable(text.to_owned()) }
-}
-
 fn found(text: &str) -> (StatusCode, String) {
-    (StatusCode::OK, format!(r#"{{"schema":"{text}"}}"#))
+    (StatusCode::OK, serde_json::json!({ "schema": text }).to_string())
 }
 
 fn sources(urls: &[(&str, &str)], runtime: &tokio::runtime::Runtime) -> (RegistrySchemas, Receiver<()>) {
-    let settings = |url: &str| RegistrySettings { url: url.to_owned(), login: None };
-    let regions = urls.iter().map(|(region, url)| (Region::new(region), settings(url))).collect();
-    let registries = Registries::with_spans(regions, runtime.handle().clone(), prepare, QUICK).unwrap();
+    let address = |url: &str| RegistryAddress { url: url.to_owned(), login: None };
+    let addresses: Vec<_> = urls.iter().map(|(region, url)| (Region::new(region), address(url))).collect();
     let (wake, woken) = channel();
-    let schemas = registries.schemas(Arc::new(move || {
+    let wake = Arc::new(move || {
         // The test may be over.
         let _ = wake.send(());
-    }));
-    (schemas, woken)
+    });
+    (RegistrySchemas::new(runtime.handle().clone(), &addresses, wake).unwrap(), woken)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap()
 }
 
 /// Looks up until there is an answer, sleeping until woken in between.
@@ -63,8 +56,8 @@ fn resolve(schemas: &mut RegistrySchemas, woken: &Receiver<()>, region: &str, id
 fn ids_belong_to_their_regions_registry_and_are_asked_for_once() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (us, eu) = (Schemas::default(), Schemas::default());
-    lock(&us).insert(1, found("ours"));
-    lock(&eu).insert(1, found("theirs"));
+    lock(&us).insert(1, found(OURS));
+    lock(&eu).insert(1, found(r#""string""#));
     let urls = (runtime.block_on(registry(us.clone())), runtime.block_on(registry(eu)));
     let (mut schemas, woken) = sources(&[("us", &urls.0), ("eu", &urls.1)], &runtime);
     let answer = resolve(&mut schemas, &woken, "us", 1);
@@ -82,10 +75,11 @@ fn an_absent_id_may_be_registered_later() {
     let us = Schemas::default();
     let url = runtime.block_on(registry(us.clone()));
     let (mut schemas, woken) = sources(&[("us", &url)], &runtime);
+    schemas.unknown_for = Duration::from_millis(50);
     assert!(matches!(resolve(&mut schemas, &woken, "us", 7), SchemaLookup::Unknown));
-    lock(&us).insert(7, found("ours"));
+    lock(&us).insert(7, found(OURS));
     assert!(matches!(schemas.lookup(&Region::new("us"), 7), SchemaLookup::Unknown), "believed for a while");
-    std::thread::sleep(QUICK.believe_absent);
+    std::thread::sleep(schemas.unknown_for);
     assert!(matches!(resolve(&mut schemas, &woken, "us", 7), SchemaLookup::Known(_)));
 }
 
@@ -96,7 +90,7 @@ fn f65_only_a_definite_answer_ends_the_wait_and_other_regions_go_on() {
     // What proxies say: neither is an answer about the id.
     lock(&us).insert(1, (StatusCode::SERVICE_UNAVAILABLE, "starting".into()));
     lock(&us).insert(2, (StatusCode::NOT_FOUND, "<html>no such page</html>".into()));
-    lock(&eu).insert(1, found("ours"));
+    lock(&eu).insert(1, found(OURS));
     let urls = (runtime.block_on(registry(us.clone())), runtime.block_on(registry(eu)));
     let (mut schemas, woken) = sources(&[("us", &urls.0), ("eu", &urls.1), ("ap", "http://127.0.0.1:1")], &runtime);
     let waiting = [("us", 1), ("us", 2), ("ap", 1)];
@@ -107,8 +101,8 @@ fn f65_only_a_definite_answer_ends_the_wait_and_other_regions_go_on() {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(matches!(resolve(&mut schemas, &woken, "eu", 1), SchemaLookup::Known(_)));
-    lock(&us).insert(1, found("ours"));
-    lock(&us).insert(2, found("ours"));
+    lock(&us).insert(1, found(OURS));
+    lock(&us).insert(2, found(OURS));
     for (region, id) in &waiting[..2] {
         assert!(matches!(resolve(&mut schemas, &woken, region, *id), SchemaLookup::Known(_)));
     }
