@@ -69,8 +69,9 @@ impl Filter {
 /// The newest dead letters that the filter takes, oldest first.
 pub fn list(reader: &mut dyn LogReader, topic: &str, filter: &Filter) -> Result<Vec<DeadLetter>> {
     let partitions = reader.partition_count(topic)?;
-    let partitions = partitions
-        .ok_or_else(|| Error::refuse(format!("there is no topic {topic}; run `driftless topics create` with this configuration")))?;
+    let partitions = partitions.ok_or_else(|| {
+        Error::refuse(format!("there is no topic {topic}; run `driftless topics create` with this configuration"))
+    })?;
     let mut letters = Vec::new();
     for number in 0..partitions {
         let mut newest: VecDeque<DeadLetter> = VecDeque::new();

@@ -44,8 +44,7 @@ struct ReaderContext {
 
 impl KafkaLogReader {
     pub fn new(settings: &KafkaSettings) -> Result<Self> {
-        let consumer =
-            settings.log_reader()?.create_with_context(ReaderContext::default()).map_err(|error| unusable(&error))?;
+        let consumer = settings.log_reader()?.create_with_context(ReaderContext::default()).map_err(|error| unusable(&error))?;
         Ok(Self { consumer: Arc::new(consumer), opened: None, copier: Copier::default(), taken: Vec::new() })
     }
 
