@@ -14,13 +14,11 @@ pub mod topology;
 
 pub mod processor;
 
-<<<<<<< HEAD
 pub mod task;
 
 pub mod stream;
-=======
+
 pub mod ops;
->>>>>>> cli
 
 #[allow(clippy::disallowed_methods, reason = "the rim: clocks and waits are touched here, so that nothing else has to")]
 pub mod adapter;
@@ -28,7 +26,8 @@ pub mod adapter;
 pub mod testing;
 
 pub mod config;
+pub mod demo;
 
 pub mod app;
+
 pub mod cli;
-pub mod demo;
