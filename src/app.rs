@@ -1,7 +1,8 @@
-//! The process: logging, and (the lead's) the worker's wiring.
+//! The worker process: configuration to adapters, adapters to threads, signals to a graceful stop.
 
+pub mod http;
 pub mod logging;
+pub mod prepare;
+pub mod worker;
 
-pub fn run_worker(_config: crate::config::Config) -> crate::base::error::Result<()> {
-    Err(crate::base::error::Error::refuse("not wired yet"))
-}
+pub use worker::run_worker;

@@ -1,10 +1,12 @@
 //! Driftless keeps vector collections the same in every region.
 //!
-//! See ARCHITECTURE.md for the bird's-eye view. Modules are layers: each uses only those listed above it.
+//! See ARCHITECTURE.md for the bird's-eye view. Modules are layers: each uses only those listed above it
+//! (`tests/tidy.rs` holds the table).
 
 pub mod base;
 pub mod merge;
 pub mod record;
+
 pub mod store;
 
 pub mod port;
@@ -26,6 +28,7 @@ pub mod adapter;
 pub mod testing;
 
 pub mod config;
+
 pub mod demo;
 
 pub mod app;

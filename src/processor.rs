@@ -5,34 +5,30 @@ pub mod dedup;
 pub mod lww_merge;
 pub mod milvus_sink;
 
-use crate::topology::build::{NodeTypes, maker};
+use crate::topology::build::{NodeOptions, NodeTypes, OptionsRefused, maker};
 use serde::Deserialize;
 
-/// Makes the standard node types known under their names. None of them has options.
+/// Makes the operators known under the names that topologies use.
 pub fn register_standard(types: &mut NodeTypes) {
-    types.register("admit", |options| {
-        options.read::<NoOptions>()?;
-        Ok(maker(admit::Admit::default))
-    });
+    types.register("admit", |options| no_options(options).map(|()| maker(|| admit::Admit)));
     types.register("dedup", |options| {
-        options.read::<NoOptions>()?;
+        no_options(options)?;
         options.needs_store()?;
-        Ok(maker(dedup::Dedup::default))
+        Ok(maker(|| dedup::Dedup))
     });
     types.register("lww_merge", |options| {
-        options.read::<NoOptions>()?;
+        no_options(options)?;
         options.needs_store()?;
-        Ok(maker(lww_merge::LwwMerge::default))
+        Ok(maker(|| lww_merge::LwwMerge))
     });
-    types.register_sink("milvus_sink", |options| {
-        options.read::<NoOptions>()?;
-        Ok(maker(milvus_sink::MilvusSink::default))
-    });
-    types.register_sink("null", |options| {
-        options.read::<NoOptions>()?;
-        Ok(maker(milvus_sink::NullSink::default))
-    });
+    types.register_sink("milvus_sink", |options| no_options(options).map(|()| maker(|| milvus_sink::MilvusSink)));
+    types.register_sink("null", |options| no_options(options).map(|()| maker(|| milvus_sink::NullSink)));
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct NoOptions {}
+
+fn no_options(options: &NodeOptions<'_>) -> Result<(), OptionsRefused> {
+    options.read::<NoOptions>().map(|NoOptions {}| ())
+}

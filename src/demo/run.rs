@@ -215,7 +215,8 @@ impl Goal {
         }
         let Some(copied) = &self.copied else { return Ok(false) };
         let positions: Vec<_> = workers.reports().iter().map(settled).collect();
-        let reached = |region: usize, partition: &TopicPartition, end: i64| positions[region].get(partition).is_some_and(|at| *at >= end);
+        let reached =
+            |region: usize, partition: &TopicPartition, end: i64| positions[region].get(partition).is_some_and(|at| *at >= end);
         let all = |goals: &[Vec<(TopicPartition, i64)>]| {
             goals.iter().enumerate().all(|(region, ends)| ends.iter().all(|(partition, end)| reached(region, partition, *end)))
         };

@@ -16,7 +16,11 @@ pub(super) enum View {
 impl View {
     /// The page, where there is a terminal to show it on and nobody has asked for `lines`.
     pub fn open(lines: bool) -> io::Result<Self> {
-        if lines || !io::stderr().is_terminal() { Ok(View::Lines(lines::Lines::default())) } else { Ok(View::Page(page::Page::open()?)) }
+        if lines || !io::stderr().is_terminal() {
+            Ok(View::Lines(lines::Lines::default()))
+        } else {
+            Ok(View::Page(page::Page::open()?))
+        }
     }
 
     pub fn interval(&self) -> Duration {

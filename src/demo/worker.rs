@@ -1,18 +1,22 @@
 //! A region's worker: the production stream thread and its restorer over the embedded ports, each on an OS
 //! thread of its own.
 
-use super::world::{APPLICATION, RegionWorld, World};
+use super::world::{APPLICATION, PARTITIONS, RegionWorld, World};
 use crate::adapter::embedded::schema::{EmbeddedSchemas, OUR_SCHEMA_ID};
 use crate::adapter::embedded::vector::EmbeddedStore;
 use crate::adapter::embedded::{EmbeddedAppender, EmbeddedConsumer, EmbeddedReader};
 use crate::base::error::{Error, Result};
+use crate::base::ids::TopicPartition;
+use crate::port::log::Wake;
 use crate::processor;
 use crate::stream::driver::{Watch, drive, drive_restorer, wake_this_thread};
+use crate::stream::report::ThreadReport;
 use crate::stream::restorer::Restorer;
 use crate::stream::settings::StreamSettings;
 use crate::stream::stream_thread::{Ports, StreamThread};
 use crate::topology::build::{NodeTypes, Topology};
 use crate::topology::spec::REPLICATE;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;

@@ -13,8 +13,6 @@ use std::time::Duration;
 
 /// The longest wait for a wake-up. Should a client ever lose one, nothing is idle longer than this.
 const IDLE_MAX: Duration = Duration::from_millis(50);
-/// How often the report and the gauges are renewed.
-const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a restorer waits after the log could not be reached.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 
@@ -25,13 +23,20 @@ pub fn wake_this_thread() -> Wake {
 }
 
 /// A view on a driven thread: asked to stop from outside, looked at from outside.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone)]
 pub struct Watch {
     stop: Arc<AtomicBool>,
     report: Arc<Mutex<ThreadReport>>,
+    interval: Duration,
+    on_report: Wake,
 }
 
 impl Watch {
+    /// The report and the gauges are renewed every `interval`; `on_report` is called after each.
+    pub fn new(interval: Duration, on_report: Wake) -> Self {
+        Self { stop: Arc::default(), report: Arc::default(), interval, on_report }
+    }
+
     /// Asks for a graceful stop; seen within the longest wait.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
@@ -43,6 +48,7 @@ impl Watch {
 
     fn publish(&self, report: ThreadReport) {
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
+        (self.on_report)();
     }
 }
 
@@ -59,13 +65,13 @@ pub fn drive(mut stream: StreamThread, clock: &dyn Clock, watch: &Watch) -> Resu
         if now.monotonic >= next_report || round.stopped {
             watch.publish(stream.report());
             stream.publish_gauges();
-            next_report = now.monotonic + REPORT_INTERVAL;
+            next_report = now.monotonic + watch.interval;
         }
         if round.stopped {
             return Ok(());
         }
         if !round.worked {
-            let due = round.due.map_or(IDLE_MAX, |due| due.saturating_sub(now.monotonic));
+            let due = round.due.map_or(next_report, |due| due.min(next_report)).saturating_sub(now.monotonic);
             thread::park_timeout(due.min(IDLE_MAX));
         }
     }

@@ -1,5 +1,6 @@
 //! What a stream thread is doing, as plain data: for `/tasks`, the demo's view and tests.
 
+use crate::base::ids::TaskId;
 use crate::task::metrics::Totals;
 use crate::task::stream_task::StreamTask;
 use serde::Serialize;
@@ -21,6 +22,7 @@ impl ThreadReport {
 #[derive(Debug, Clone, Serialize)]
 pub struct TaskReport {
     pub task: String,
+    pub partition: i32,
     /// restoring, running or draining.
     pub state: &'static str,
     pub sources: Vec<SourceReport>,
@@ -63,6 +65,7 @@ impl TaskReport {
         });
         Self {
             task: task.id().to_string(),
+            partition: task.id().partition,
             state,
             sources: sources.collect(),
             entries: task.store().len(),
@@ -73,9 +76,10 @@ impl TaskReport {
         }
     }
 
-    pub fn restoring(task: String) -> Self {
+    pub fn restoring(task: TaskId) -> Self {
         Self {
-            task,
+            task: task.to_string(),
+            partition: task.partition,
             state: "restoring",
             sources: Vec::new(),
             entries: 0,

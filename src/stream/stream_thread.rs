@@ -345,7 +345,7 @@ impl StreamThread {
         let mut report = ThreadReport { tasks: Vec::new(), totals: self.ended.clone() };
         for (id, slot) in &self.slots {
             report.tasks.push(match slot {
-                Slot::Restoring { .. } => TaskReport::restoring(id.to_string()),
+                Slot::Restoring { .. } => TaskReport::restoring(*id),
                 Slot::Active { task, .. } => TaskReport::of(task, "running"),
                 Slot::Draining { task, .. } => TaskReport::of(task, "draining"),
             });

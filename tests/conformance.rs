@@ -1,0 +1,84 @@
+//! The ports' conformance suites on the embedded implementations.
+
+use driftless::adapter::embedded::broker::{Broker, TimestampType};
+use driftless::adapter::embedded::vector::{Database, EmbeddedStore};
+use driftless::adapter::embedded::{EmbeddedAppender, EmbeddedConsumer, EmbeddedReader};
+use driftless::adapter::system::SystemClock;
+use driftless::base::ids::CollectionId;
+use driftless::port::log::{Appender, GroupConsumer, LogReader, Wake};
+use driftless::record::collection::{CollectionSpec, Collections};
+use driftless::testing::conformance::log::{self, LogUnderTest};
+use driftless::testing::conformance::vector::{self, Row};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+struct EmbeddedLog {
+    broker: Arc<Broker>,
+    names: u32,
+}
+
+impl EmbeddedLog {
+    fn wake() -> Wake {
+        let thread = thread::current();
+        Arc::new(move || thread.unpark())
+    }
+}
+
+impl LogUnderTest for EmbeddedLog {
+    fn unique(&mut self, base: &str) -> Arc<str> {
+        self.names += 1;
+        Arc::from(format!("{base}-{}", self.names))
+    }
+
+    fn create_topic(&mut self, topic: &str, partitions: i32) {
+        self.broker.create_topic(topic, partitions, TimestampType::LogAppendTime).expect("a new topic");
+    }
+
+    fn join(&mut self, group: &str, local: &Arc<str>, _mirror: &Arc<str>) -> Box<dyn GroupConsumer> {
+        Box::new(EmbeddedConsumer::join(self.broker.clone(), group, vec![local.clone()], Self::wake()))
+    }
+
+    fn appender(&mut self) -> Box<dyn Appender> {
+        Box::new(EmbeddedAppender::new(self.broker.clone(), 100, Self::wake()))
+    }
+
+    fn reader(&mut self) -> Box<dyn LogReader> {
+        Box::new(EmbeddedReader::new(self.broker.clone()))
+    }
+
+    fn wait(&mut self) {
+        thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn the_embedded_log_behaves_as_a_log() {
+    let broker = Broker::new(Box::new(SystemClock::start()), Duration::from_secs(10));
+    log::all(&mut EmbeddedLog { broker, names: 0 });
+}
+
+#[derive(Default)]
+struct EmbeddedVectors {
+    database: Option<Arc<Database>>,
+}
+
+impl vector::Factory for EmbeddedVectors {
+    type Store = EmbeddedStore;
+
+    fn open(&mut self, collections: Arc<Collections>, wake: Wake) -> EmbeddedStore {
+        let database = Database::new(collections, Box::new(SystemClock::start()));
+        self.database = Some(database.clone());
+        EmbeddedStore::new(database, Duration::ZERO, wake)
+    }
+
+    fn rows(&mut self, _store: &EmbeddedStore, collection: CollectionId, _spec: &CollectionSpec) -> Vec<Row> {
+        let rows = self.database.as_ref().expect("opened before").scan(collection);
+        rows.into_iter().map(|(id, row)| Row { id, vector: row.vector, version: row.version, metadata: row.metadata }).collect()
+    }
+}
+
+#[test]
+fn the_embedded_vector_store_behaves_as_a_vector_store() {
+    vector::run("embedded", &mut EmbeddedVectors::default());
+}
