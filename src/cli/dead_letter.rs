@@ -1,10 +1,11 @@
 //! `driftless dead-letter list|replay`.
 
-use super::{ConfigArg, Exit, output};
+use super::{ConfigArg, output};
 use crate::adapter::kafka::{KafkaAppender, KafkaLogReader};
 use crate::adapter::system::SystemClock;
 use crate::app::prepare::kafka_settings;
 use crate::base::error::{Error, Result};
+use crate::base::exit::Exit;
 use crate::base::time::Clock;
 use crate::config::Config;
 use crate::merge::hlc::HlcClock;

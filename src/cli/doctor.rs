@@ -1,12 +1,13 @@
 //! `driftless doctor`.
 
 use super::topics::print_findings;
-use super::{ConfigArg, Exit};
+use super::ConfigArg;
 use crate::adapter::kafka::KafkaLogReader;
 use crate::adapter::milvus::{MilvusAdmin, Severity};
 use crate::adapter::system::SystemClock;
 use crate::app::prepare::{kafka_settings, milvus_settings};
 use crate::base::error::{Error, Result};
+use crate::base::exit::Exit;
 use crate::base::time::Clock;
 use crate::config::Config;
 use crate::ops::doctor;
