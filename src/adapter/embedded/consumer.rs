@@ -162,8 +162,7 @@ impl GroupConsumer for EmbeddedConsumer {
         if !self.held.iter().any(|held| belongs_to(partition, held)) {
             return Err(Error::retry(format!("{partition} is not ours to fetch: wait for its assignment")));
         }
-        let paused = self.fetches.get(partition).is_some_and(|fetch| fetch.paused);
-        self.fetches.insert(partition.clone(), Fetch { position: offset, paused });
+        self.fetches.insert(partition.clone(), Fetch { position: offset, paused: false });
         self.broker.watch(partition, self.client, &self.wake);
         Ok(())
     }

@@ -113,6 +113,15 @@ pub fn a_paused_partition_is_silent_and_loses_nothing(log: &mut dyn LogUnderTest
         (member.records.len() == 5).then_some(())
     });
     assert_eq!(member.coordinates().len(), 5, "each once");
+
+    member.consumer.pause(&both).unwrap();
+    stay_a_while(log, &mut member);
+    member.records.clear();
+    member.fetch(&topics.local(0), 0);
+    until(log, "the records of a partition that was asked for again while it was paused", |_| {
+        member.poll();
+        (member.records.len() == 3).then_some(())
+    });
 }
 
 pub fn a_revocation_waits_for_its_release(log: &mut dyn LogUnderTest) {
