@@ -46,7 +46,7 @@ pub trait GroupConsumer: Send {
     fn stop_fetching(&mut self, partitions: &[TopicPartition]) -> Result<()>;
 
     /// Answers `Revoked` or `Lost`: lets go of these subscribed partitions and of every co-partition that
-    /// was being fetched beside them.
+    /// was being fetched beside them. Until then a log may hold back every other partition too, as Kafka does.
     fn release(&mut self, partitions: &[TopicPartition]) -> Result<()>;
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<()>;
