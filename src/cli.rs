@@ -43,11 +43,11 @@ pub struct Cli {
 
     /// What to log: error, warn, info, debug or trace; or by module, such as "info,driftless::stream=debug".
     /// [default: info for the worker, else warn]
-    #[arg(long, global = true, env = "DRIFTLESS_LOG", hide_env_values = true, value_name = "LEVEL")]
+    #[arg(long, global = true, help_heading = "Logging", env = "DRIFTLESS_LOG", hide_env_values = true, value_name = "LEVEL")]
     log_level: Option<String>,
 
     /// How to write logs, always to standard error
-    #[arg(long, global = true, value_enum, default_value = "human", value_name = "FORMAT")]
+    #[arg(long, global = true, help_heading = "Logging", value_enum, default_value = "human", value_name = "FORMAT")]
     log_format: LogFormat,
 }
 

@@ -20,9 +20,17 @@ pub mod stream;
 
 pub mod ops;
 
+#[allow(clippy::disallowed_methods, reason = "the rim: clocks and waits are touched here, so that nothing else has to")]
 pub mod adapter;
 
+pub mod testing;
+
 pub mod config;
+
+pub mod demo;
+
+pub mod app;
+pub mod cli;
 
 pub mod testing;
 

@@ -10,19 +10,19 @@ use serde::Deserialize;
 
 /// Makes the operators known under the names that topologies use.
 pub fn register_standard(types: &mut NodeTypes) {
-    types.register("admit", |options| no_options(options).map(|()| maker(admit::Admit::default)));
+    types.register("admit", |options| no_options(options).map(|()| maker(|| admit::Admit)));
     types.register("dedup", |options| {
         no_options(options)?;
         options.needs_store()?;
-        Ok(maker(dedup::Dedup::default))
+        Ok(maker(|| dedup::Dedup))
     });
     types.register("lww_merge", |options| {
         no_options(options)?;
         options.needs_store()?;
-        Ok(maker(lww_merge::LwwMerge::default))
+        Ok(maker(|| lww_merge::LwwMerge))
     });
-    types.register_sink("milvus_sink", |options| no_options(options).map(|()| maker(milvus_sink::MilvusSink::default)));
-    types.register_sink("null_sink", |options| no_options(options).map(|()| maker(milvus_sink::NullSink::default)));
+    types.register_sink("milvus_sink", |options| no_options(options).map(|()| maker(|| milvus_sink::MilvusSink)));
+    types.register_sink("null", |options| no_options(options).map(|()| maker(|| milvus_sink::NullSink)));
 }
 
 #[derive(Deserialize)]

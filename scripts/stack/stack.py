@@ -80,7 +80,9 @@ class Stack:
 
     def alive(self, name):
         process = self.process(name)
-        return process is not None and birth(process["pid"]) == process["birth"]
+        if process is None or process["birth"] is None:
+            return False  # The latter if it ended before it could be looked at.
+        return birth(process["pid"]) == process["birth"]
 
     def spawn(self, name, command, environment):
         """Starts a server in a session of its own and notes it at once."""

@@ -55,3 +55,16 @@ pub const SINK_WRITE_SECONDS: &str = "driftless_sink_write_seconds";
 pub const SINK_BATCH_ROWS: &str = "driftless_sink_batch_rows";
 pub const APPLY_SECONDS: &str = "driftless_apply_seconds";
 pub const RESTORE_SECONDS: &str = "driftless_restore_seconds";
+
+/// Gives every metric its help text.
+pub fn describe() {
+    for (name, help) in COUNTERS {
+        metrics::describe_counter!(*name, *help);
+    }
+    for (name, help) in GAUGES {
+        metrics::describe_gauge!(*name, *help);
+    }
+    for (name, help) in HISTOGRAMS {
+        metrics::describe_histogram!(*name, *help);
+    }
+}

@@ -30,13 +30,14 @@ struct Selection {
     #[arg(long = "at", value_name = "PARTITION:OFFSET", value_parser = parse_place)]
     places: Vec<(i32, i64)>,
     /// Only the newest N
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    limit: usize,
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
 }
 
 impl Selection {
-    fn filter(&self) -> Filter {
-        Filter { reasons: self.reasons.clone(), places: self.places.clone(), limit: self.limit }
+    fn filter(&self, with_values: bool) -> Filter {
+        let limit = self.limit.unwrap_or(usize::MAX);
+        Filter { reasons: self.reasons.clone(), places: self.places.clone(), limit, with_values }
     }
 }
 
@@ -120,7 +121,7 @@ fn parse_place(text: &str) -> std::result::Result<(i32, i64), String> {
 fn list(args: &ListArgs) -> Result<Exit> {
     let config = Config::load(args.config.path())?;
     let mut reader = KafkaLogReader::new(&config.kafka_settings())?;
-    let letters = dead_letter::list(&mut reader, &config.topics().dead_letter(), &args.selection.filter())?;
+    let letters = dead_letter::list(&mut reader, &config.topics().dead_letter(), &args.selection.filter(false))?;
     if args.json {
         let list: Vec<_> = letters.iter().map(letter_json).collect();
         output::print_json(&list)?;
@@ -170,10 +171,11 @@ fn letter_json(letter: &DeadLetter) -> serde_json::Value {
 fn replay(args: &ReplayArgs) -> Result<Exit> {
     let config = Config::load(args.config.path())?;
     let mut reader = KafkaLogReader::new(&config.kafka_settings())?;
-    let letters = dead_letter::list(&mut reader, &config.topics().dead_letter(), &args.selection.filter())?;
+    let letters = dead_letter::list(&mut reader, &config.topics().dead_letter(), &args.selection.filter(true))?;
     let decided = decide(&config, letters, args.restamp)?;
     if args.json {
-        let list: Vec<_> = decided.iter().map(|(letter, decision)| json!({ "at": place(letter), "decision": words(decision) })).collect();
+        let list: Vec<_> =
+            decided.iter().map(|(letter, decision)| json!({ "at": place(letter), "decision": words(decision) })).collect();
         output::print_json(&list)?;
     } else {
         for (letter, decision) in &decided {
@@ -206,7 +208,7 @@ fn decide(config: &Config, letters: Vec<DeadLetter>, restamp: bool) -> Result<Ve
         restamp,
         now: SystemClock::start().now().wall,
         clock: HlcClock::default(),
-        writer: rand::random(),
+        writer: one_off_writer(),
         schema_id,
         schemas: RegistrySchemas::new(&mut registry),
         issued: 0,
@@ -217,6 +219,12 @@ fn decide(config: &Config, letters: Vec<DeadLetter>, restamp: bool) -> Result<Ve
         decided.push((letter, decision));
     }
     Ok(decided)
+}
+
+/// Any number will do, as long as two replays hardly ever have the same.
+#[expect(clippy::disallowed_methods, reason = "an operator's command, not the engine: nothing is to be repeated from a seed")]
+fn one_off_writer() -> u16 {
+    rand::random()
 }
 
 fn to_append(decision: &Decision) -> Option<&Append> {

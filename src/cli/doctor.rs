@@ -10,12 +10,19 @@ use crate::base::time::Clock;
 use crate::config::Config;
 use crate::ops::doctor;
 use crate::ops::finding::{Finding, Level, worst};
+use std::time::Duration;
+
+/// What a short time tick gives, with room to spare.
+const VISIBLE_GOAL: Duration = Duration::from_millis(120);
 
 /// Find out whether everything in a configuration can be reached and fits together
 ///
 /// Looks at the state folder, Kafka and its topics, how producers partition, every region's registry and the
 /// change schema, Milvus with its version, health and collections, and the clocks. Each finding says how it is
-/// and, where something is wrong, what to do. Changes nothing.
+/// and, where something is wrong, what to do.
+///
+/// Changes nothing, but for one row in a collection of its own (`driftless_probe`), by which it measures after
+/// how long an acknowledged row is seen.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -73,10 +80,14 @@ async fn examine(config: &Config) -> Result<Vec<Finding>> {
     if !sick.is_empty() {
         findings.push(Finding::warn("milvus", format!("calls itself unhealthy: {}", sick.join(", ")), "Look at its own log."));
     }
+    findings.push(visibility(&admin).await);
     let wrong = admin.check(&config.collections).await?;
     for (_, spec) in config.collections.iter() {
         if !wrong.iter().any(|finding| finding.collection == spec.name) {
-            findings.push(Finding::ok(format!("collection {}", spec.name), "fits the configuration, or is created by the first worker"));
+            findings.push(Finding::ok(
+                format!("collection {}", spec.name),
+                "fits the configuration, or is created by the first worker",
+            ));
         }
     }
     for found in wrong {
@@ -87,4 +98,22 @@ async fn examine(config: &Config) -> Result<Vec<Finding>> {
         });
     }
     Ok(findings)
+}
+
+/// Milvus' default of 200 ms between time ticks is what holds an acknowledged row back.
+async fn visibility(admin: &MilvusAdmin) -> Finding {
+    let subject = "milvus visibility";
+    let measured = match admin.measure_visibility().await {
+        Ok(measured) => measured,
+        Err(error) => return doctor::unreached(subject, &error),
+    };
+    let seen = format!(
+        "an acknowledged row is seen after {} ms (at most {} ms)",
+        measured.visible.as_millis(),
+        measured.visible_max.as_millis()
+    );
+    if measured.visible < VISIBLE_GOAL {
+        return Finding::ok(subject, seen);
+    }
+    Finding::warn(subject, seen, "Set proxy.timeTickInterval = 20 in Milvus' own configuration (its default is 200 ms).")
 }

@@ -34,5 +34,6 @@ pub struct WorkerArgs {
 pub fn run(args: &WorkerArgs) -> Result<Exit> {
     let config = Config::load(args.config.path())?;
     state_dir::prepare(&config.state_dir)?;
-    app::run_worker(config)
+    app::run_worker(config)?;
+    Ok(Exit::DONE)
 }

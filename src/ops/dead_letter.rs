@@ -56,6 +56,8 @@ pub struct Filter {
     pub places: Vec<(i32, i64)>,
     /// Only the newest ones, this many at most.
     pub limit: usize,
+    /// Keep the changes themselves; otherwise only what is told of them.
+    pub with_values: bool,
 }
 
 impl Filter {
@@ -69,13 +71,17 @@ impl Filter {
 /// The newest dead letters that the filter takes, oldest first.
 pub fn list(reader: &mut dyn LogReader, topic: &str, filter: &Filter) -> Result<Vec<DeadLetter>> {
     let partitions = reader.partition_count(topic)?;
-    let partitions = partitions
-        .ok_or_else(|| Error::refuse(format!("there is no topic {topic}; run `driftless topics create` with this configuration")))?;
+    let partitions = partitions.ok_or_else(|| {
+        Error::refuse(format!("there is no topic {topic}; run `driftless topics create` with this configuration"))
+    })?;
     let mut letters = Vec::new();
     for number in 0..partitions {
         let mut newest: VecDeque<DeadLetter> = VecDeque::new();
         scan(reader, &TopicPartition::new(topic, number), 0, &mut |record| {
-            if let Some(letter) = DeadLetter::read(record).filter(|letter| filter.takes(letter)) {
+            if let Some(mut letter) = DeadLetter::read(record).filter(|letter| filter.takes(letter)) {
+                if !filter.with_values {
+                    letter.record.value = None;
+                }
                 newest.push_back(letter);
                 if newest.len() > filter.limit {
                     newest.pop_front();

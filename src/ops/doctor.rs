@@ -129,7 +129,11 @@ impl Sample {
         }
         if let Some(ahead) = self.newest.map(|newest| newest.since_ms(now)).filter(|ahead| *ahead > CLOCK_TOLERANCE_MS) {
             let message = format!("the broker's stamps are {ahead} ms ahead of this machine's clock");
-            findings.push(Finding::warn(subject, message, "Let both keep their clocks by NTP: changes are admitted by the broker's."));
+            findings.push(Finding::warn(
+                subject,
+                message,
+                "Let both keep their clocks by NTP: changes are admitted by the broker's.",
+            ));
         }
         findings
     }
@@ -172,10 +176,7 @@ mod tests {
     #[test]
     fn a_producer_that_partitions_otherwise_is_found_by_its_records() {
         let right = |key: &str| partition_for_key(key.as_bytes(), 4);
-        let good = findings(vec![
-            record(right("a"), 0, Some("a"), 1),
-            record(3, 7, Some("driftless/heartbeat/us"), 1),
-        ]);
+        let good = findings(vec![record(right("a"), 0, Some("a"), 1), record(3, 7, Some("driftless/heartbeat/us"), 1)]);
         assert_eq!(good.len(), 1);
         assert_eq!((good[0].level, good[0].message.as_str()), (Level::Ok, "the newest 1 keys lie where murmur2 puts them"));
         let bad = findings(vec![record((right("a") + 1) % 4, 0, Some("a"), 1), record(2, 9, None, 1)]);
@@ -187,6 +188,9 @@ mod tests {
     #[test]
     fn a_broker_whose_clock_is_ahead_is_told() {
         let found = findings(vec![record(0, 0, Some("driftless/heartbeat/us"), 103_000)]);
-        assert!(found.iter().any(|finding| finding.level == Level::Warn && finding.message.contains("3000 ms ahead")), "{found:?}");
+        assert!(
+            found.iter().any(|finding| finding.level == Level::Warn && finding.message.contains("3000 ms ahead")),
+            "{found:?}"
+        );
     }
 }

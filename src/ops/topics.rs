@@ -112,7 +112,9 @@ fn wrong_partitions(plan: &TopicPlan, topic: &WantedTopic, found: i32) -> Findin
             plan.bootstrap_servers, topic.name
         )
     } else {
-        format!("Partitions cannot be taken away: write [topics] partitions = {found} in every region and run `driftless topics create`.")
+        format!(
+            "Partitions cannot be taken away: write [topics] partitions = {found} in every region and run `driftless topics create`."
+        )
     };
     Finding::fail(format!("topic {}", topic.name), message, remedy)
 }
@@ -183,9 +185,9 @@ fn same_schema(text: &str) -> bool {
 fn without_docs(value: serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match value {
-        Value::Object(fields) => {
-            Value::Object(fields.into_iter().filter(|(key, _)| key != "doc").map(|(key, value)| (key, without_docs(value))).collect())
-        }
+        Value::Object(fields) => Value::Object(
+            fields.into_iter().filter(|(key, _)| key != "doc").map(|(key, value)| (key, without_docs(value))).collect(),
+        ),
         Value::Array(items) => Value::Array(items.into_iter().map(without_docs).collect()),
         other => other,
     }

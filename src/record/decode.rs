@@ -7,9 +7,11 @@
 //! metadata, metadata keys, metadata size. A loser's body is never looked at.
 
 use crate::base::ids::{Region, RowKey};
+use crate::base::time::UnixMs;
+use crate::merge::hlc::Hlc;
 use crate::merge::version::{ContentHash, Version};
-use crate::record::avro::{self, AvroError, Header, WireOp};
-use crate::record::change::{Body, BodyEncoding, Change, EncodedBody, Heartbeat, Op};
+use crate::record::avro::{self, Header, WireOp};
+use crate::record::change::{Body, BodyEncoding, Change, EncodedBody, Heartbeat, MetaValue, Op};
 use crate::record::collection::{CollectionSpec, Collections, ORIGIN_BYTES_MAX};
 use crate::record::framing::{Framing, framing};
 use crate::record::id::{WrittenId, excerpt, parse_id};
@@ -35,21 +37,32 @@ pub enum Decoded {
 /// Reads the header and judges framing, collection, id and origin, in that order (an id's form depends on its
 /// collection). `origin` is the region that the record's topic stands for.
 pub fn decode(record: RawRecord, origin: &Region, collections: &Collections, schemas: &mut dyn SchemaSource) -> Decoded {
-    let Some(value) = record.value.clone() else {
-        return Decoded::Rejected(record, Rejection::new(Reason::NullValue, "the record has no value"));
-    };
     let judge = Judge { origin, collections };
-    match framing(&value) {
-        Err(rejection) => Decoded::Rejected(record, rejection),
-        Ok(Framing::Json) => judge.json(record, value),
-        Ok(Framing::Avro { schema_id, content_at }) => match schemas.lookup(origin, schema_id) {
-            SchemaLookup::Pending => Decoded::NeedsSchema(record),
-            SchemaLookup::Unknown => {
-                let detail = format!("the registry of region {origin} has no schema with id {schema_id}");
-                Decoded::Rejected(record, Rejection::new(Reason::UnknownSchema, detail))
-            }
-            SchemaLookup::Known(schema) => judge.avro(record, value.slice(content_at..), &schema),
-        },
+    match judge.record(&record, schemas) {
+        Ok(Read::Change { op, key, version, body }) => Decoded::Change(Change { op, key, version, record, body }),
+        Ok(Read::Heartbeat { hlc, metadata }) => Decoded::Heartbeat(Heartbeat { origin: origin.clone(), hlc, record, metadata }),
+        Err(Stop::Reject(rejection)) => Decoded::Rejected(record, rejection),
+        Err(Stop::Ignore(why)) => Decoded::IgnoredHeartbeat(record, why),
+        Err(Stop::NeedsSchema) => Decoded::NeedsSchema(record),
+    }
+}
+
+/// What a good record says.
+enum Read {
+    Change { op: Op, key: RowKey, version: Version, body: EncodedBody },
+    Heartbeat { hlc: Hlc, metadata: Vec<(String, MetaValue)> },
+}
+
+/// Why there is nothing to be had from a record.
+enum Stop {
+    Reject(Rejection),
+    Ignore(String),
+    NeedsSchema,
+}
+
+impl From<Rejection> for Stop {
+    fn from(rejection: Rejection) -> Self {
+        Stop::Reject(rejection)
     }
 }
 
@@ -59,70 +72,69 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn avro(&self, record: RawRecord, content: Bytes, schema: &WriterSchema) -> Decoded {
-        match schema {
-            WriterSchema::Ours => {
-                let (header, vector_at) = match avro::read_header(&content) {
-                    Ok(read) => read,
-                    Err(error) => return Decoded::Rejected(record, malformed(error)),
-                };
-                self.header(record, header, &content, || BodyEncoding::Avro { vector_at })
-            }
-            WriterSchema::Resolvable(writer) => {
-                let mut resolved = match avro::resolve(writer, &content) {
-                    Ok(resolved) => resolved,
-                    Err(error) => return Decoded::Rejected(record, malformed(error)),
-                };
-                let body = Box::new(std::mem::take(&mut resolved.body));
-                self.header(record, resolved.header(), &content, || BodyEncoding::Decoded(body))
-            }
-            WriterSchema::Unusable(why) => Decoded::Rejected(record, Rejection::new(Reason::Malformed, why.clone())),
+    fn record(&self, record: &RawRecord, schemas: &mut dyn SchemaSource) -> Result<Read, Stop> {
+        let Some(value) = &record.value else {
+            return Err(Rejection::new(Reason::NullValue, "the record has no value").into());
+        };
+        match framing(value)? {
+            Framing::Json => self.json(value, record.appended_at),
+            Framing::Avro { schema_id, content_at } => match schemas.lookup(self.origin, schema_id) {
+                SchemaLookup::Known(schema) => self.avro(value, content_at, &schema),
+                SchemaLookup::Pending => Err(Stop::NeedsSchema),
+                SchemaLookup::Unknown => {
+                    let detail = format!("the registry of region {} has no schema with id {schema_id}", self.origin);
+                    Err(Rejection::new(Reason::UnknownSchema, detail).into())
+                }
+            },
         }
     }
 
-    fn header(&self, record: RawRecord, header: Header<'_>, content: &Bytes, encoding: impl FnOnce() -> BodyEncoding) -> Decoded {
+    fn avro(&self, value: &Bytes, content_at: usize, schema: &WriterSchema) -> Result<Read, Stop> {
+        let content = &value[content_at..];
+        match schema {
+            WriterSchema::Ours => {
+                let (header, vector_at) = avro::read_header(content).map_err(malformed)?;
+                self.header(header, value, content_at, || BodyEncoding::Avro { vector_at })
+            }
+            WriterSchema::Resolvable(writer) => {
+                let mut resolved = avro::resolve(writer, content).map_err(malformed)?;
+                let body = Box::new(std::mem::take(&mut resolved.body));
+                self.header(resolved.header(), value, content_at, || BodyEncoding::Decoded(body))
+            }
+            WriterSchema::Unusable(why) => Err(Rejection::new(Reason::Malformed, why.clone()).into()),
+        }
+    }
+
+    fn header(
+        &self,
+        header: Header<'_>,
+        value: &Bytes,
+        content_at: usize,
+        encoding: impl FnOnce() -> BodyEncoding,
+    ) -> Result<Read, Stop> {
         let op = match header.op {
             WireOp::Upsert => Op::Upsert,
             WireOp::Delete => Op::Delete,
-            WireOp::Heartbeat => return self.heartbeat(record, header, content, encoding()),
+            WireOp::Heartbeat => return self.heartbeat(header, &value[content_at..], &encoding()),
         };
-        let judged = self.key(header.collection, WrittenId::Text(header.vector_id)).and_then(|key| {
-            self.check_origin(header.origin)?;
-            Ok(key)
-        });
-        let key = match judged {
-            Ok(key) => key,
-            Err(rejection) => return Decoded::Rejected(record, rejection),
-        };
+        let key = self.key(header.collection, WrittenId::Text(header.vector_id))?;
+        self.check_origin(header.origin)?;
         let version = Version { hlc: header.hlc, origin: self.origin.clone(), sequence: header.sequence };
-        let body = EncodedBody { content: content.clone(), encoding: encoding() };
-        Decoded::Change(Change { op, key, version, record, body })
+        let body = EncodedBody { content: value.slice(content_at..), encoding: encoding() };
+        Ok(Read::Change { op, key, version, body })
     }
 
-    fn heartbeat(&self, record: RawRecord, header: Header<'_>, content: &Bytes, encoding: BodyEncoding) -> Decoded {
-        if let Err(rejection) = self.check_origin(header.origin) {
-            return Decoded::IgnoredHeartbeat(record, rejection.detail);
-        }
-        match read_body(content, &encoding) {
-            Ok(body) => {
-                Decoded::Heartbeat(Heartbeat { origin: self.origin.clone(), hlc: header.hlc, record, metadata: body.metadata })
-            }
-            Err(rejection) => Decoded::Rejected(record, rejection),
-        }
+    fn heartbeat(&self, header: Header<'_>, content: &[u8], encoding: &BodyEncoding) -> Result<Read, Stop> {
+        self.check_origin(header.origin).map_err(|rejection| Stop::Ignore(rejection.detail))?;
+        Ok(Read::Heartbeat { hlc: header.hlc, metadata: read_body(content, encoding)?.metadata })
     }
 
-    fn json(&self, record: RawRecord, content: Bytes) -> Decoded {
-        let change = match json::read(&content, record.appended_at) {
-            Ok(change) => change,
-            Err(error) => return Decoded::Rejected(record, malformed(error)),
-        };
-        let key = match self.key(&change.collection, change.vector_id()) {
-            Ok(key) => key,
-            Err(rejection) => return Decoded::Rejected(record, rejection),
-        };
-        let version = Version { hlc: change.hlc, origin: self.origin.clone(), sequence: ContentHash::of(&content).0 };
-        let body = EncodedBody { content, encoding: BodyEncoding::Decoded(Box::new(change.body)) };
-        Decoded::Change(Change { op: change.op, key, version, record, body })
+    fn json(&self, value: &Bytes, appended_at: UnixMs) -> Result<Read, Stop> {
+        let change = json::read(value, appended_at).map_err(malformed)?;
+        let key = self.key(&change.collection, change.vector_id())?;
+        let version = Version { hlc: change.hlc, origin: self.origin.clone(), sequence: ContentHash::of(value).0 };
+        let body = EncodedBody { content: value.clone(), encoding: BodyEncoding::Decoded(Box::new(change.body)) };
+        Ok(Read::Change { op: change.op, key, version, body })
     }
 
     fn key(&self, collection: &str, id: WrittenId<'_>) -> Result<RowKey, Rejection> {
@@ -156,7 +168,7 @@ pub fn decode_row(
     let mut entries = MetaEntries::new();
     match &change.body.encoding {
         BodyEncoding::Avro { vector_at } => {
-            avro::read_row(&change.body.content, *vector_at, vector, &mut entries).map_err(malformed::<AvroError>)?;
+            avro::read_row(&change.body.content, *vector_at, vector, &mut entries).map_err(malformed)?;
         }
         BodyEncoding::Decoded(body) => {
             vector.clear();

@@ -5,7 +5,6 @@
 use crate::base::ids::VectorId;
 use crate::record::collection::IdKind;
 use crate::record::reason::{Reason, Rejection};
-use uuid::Uuid;
 
 /// An id as a record has it. Only JSON writes numbers, and only for a collection of int64 ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,12 +27,21 @@ pub fn parse_id(kind: IdKind, written: WrittenId<'_>) -> Result<VectorId, Reject
     }
 }
 
-/// `Uuid::try_parse` takes upper case, braces and URNs as well; the length and the case settle which it was.
+/// By hand, since the uuid crate takes upper case, braces and other forms as well.
 fn parse_uuid(text: &str) -> Option<u128> {
-    if text.len() != 36 || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return None;
+    let bytes: &[u8; 36] = text.as_bytes().try_into().ok()?;
+    let mut bits = 0;
+    for (place, byte) in bytes.iter().enumerate() {
+        let digit = match (place, byte) {
+            (8 | 13 | 18 | 23, b'-') => continue,
+            (8 | 13 | 18 | 23, _) => return None,
+            (_, b'0'..=b'9') => byte - b'0',
+            (_, b'a'..=b'f') => byte - b'a' + 10,
+            _ => return None,
+        };
+        bits = bits << 4 | u128::from(digit);
     }
-    Uuid::try_parse_ascii(text.as_bytes()).ok().map(|uuid| uuid.as_u128())
+    Some(bits)
 }
 
 fn parse_int(text: &str) -> Option<i64> {
@@ -99,6 +107,8 @@ mod tests {
             (IdKind::Uuid, "6ba7b8109dad11d180b400c04fd430c8", false),
             (IdKind::Uuid, "{6ba7b810-9dad-11d1-80b4-00c04fd430c8}", false),
             (IdKind::Uuid, "urn:uuid:6ba7b810-9dad-11d1-80b4-00c04fd430c8", false),
+            (IdKind::Uuid, "6ba7b810-9dad-11d1-80b4-00c04fd430-8", false),
+            (IdKind::Uuid, "6ba7b810a9dad-11d1-80b4-00c04fd430c8", false),
             (IdKind::Uuid, "6ba7b81-09dad-11d1-80b4-00c04fd430c8", false),
             (IdKind::Uuid, "6ba7b810-9dad-11d1-80b4-00c04fd430cg", false),
             (IdKind::Uuid, " 6ba7b810-9dad-11d1-80b4-00c04fd430c", false),

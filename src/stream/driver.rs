@@ -13,8 +13,6 @@ use std::time::Duration;
 
 /// The longest wait for a wake-up. Should a client ever lose one, nothing is idle longer than this.
 const IDLE_MAX: Duration = Duration::from_millis(50);
-/// How often the report and the gauges are renewed, unless the watch says otherwise.
-const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a restorer waits after the log could not be reached.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 
@@ -33,14 +31,8 @@ pub struct Watch {
     on_report: Wake,
 }
 
-impl Default for Watch {
-    fn default() -> Self {
-        Self::new(REPORT_INTERVAL, Arc::new(|| {}))
-    }
-}
-
 impl Watch {
-    /// The report is renewed every `interval` while there is something to do, and `on_report` called then.
+    /// The report and the gauges are renewed every `interval`; `on_report` is called after each.
     pub fn new(interval: Duration, on_report: Wake) -> Self {
         Self { stop: Arc::default(), report: Arc::default(), interval, on_report }
     }
@@ -79,7 +71,7 @@ pub fn drive(mut stream: StreamThread, clock: &dyn Clock, watch: &Watch) -> Resu
             return Ok(());
         }
         if !round.worked {
-            let due = round.due.map_or(IDLE_MAX, |due| due.saturating_sub(now.monotonic));
+            let due = round.due.map_or(next_report, |due| due.min(next_report)).saturating_sub(now.monotonic);
             thread::park_timeout(due.min(IDLE_MAX));
         }
     }

@@ -3,7 +3,9 @@
 use crate::base::error::{Error, Result};
 use crate::port::admin::{Creation, LogAdmin, TopicState, TopicToCreate};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::metadata::MetadataTopic;
@@ -44,11 +46,15 @@ impl KafkaAdmin {
         use RDKafkaErrorCode as Code;
         let servers = &self.bootstrap_servers;
         match error.rdkafka_error_code() {
-            Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::RequestTimedOut | Code::Resolve) => {
-                Error::retry(format!(
-                    "Kafka at {servers} is not reached ({error}); is it running, and is [kafka] bootstrap_servers its address and port?"
-                ))
-            }
+            Some(
+                Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::Resolve,
+            ) => Error::retry(format!(
+                "Kafka at {servers} is not reached ({error}); is it running, and is [kafka] bootstrap_servers its address and port?"
+            )),
             Some(Code::SaslAuthenticationFailed | Code::Authentication | Code::SSL) => Error::refuse(format!(
                 "Kafka at {servers} refuses this user ({error}); check [kafka] username, its password, mechanism and security.protocol"
             )),

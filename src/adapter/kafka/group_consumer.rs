@@ -28,10 +28,8 @@ pub struct KafkaGroupConsumer {
 impl KafkaGroupConsumer {
     /// Joins the group. `wake` is called from librdkafka's threads when there is something to poll.
     pub fn new(settings: &KafkaSettings, subscriptions: &[Subscription], wake: Wake) -> Result<Self> {
-        let mut consumer: BaseConsumer<GroupContext> = settings
-            .group_consumer()?
-            .create_with_context(GroupContext::default())
-            .map_err(|error| unusable(&error))?;
+        let mut consumer: BaseConsumer<GroupContext> =
+            settings.group_consumer()?.create_with_context(GroupContext::default()).map_err(|error| unusable(&error))?;
         let on_nonempty = wake.clone();
         consumer.set_nonempty_callback(move || on_nonempty());
         let topics: Vec<&str> = subscriptions.iter().map(|subscription| &*subscription.local).collect();

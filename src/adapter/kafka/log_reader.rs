@@ -15,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{IsError, KafkaError};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,12 +41,12 @@ struct Opened {
 #[derive(Default)]
 struct ReaderContext {
     trouble: Mutex<Option<String>>,
+    served: AtomicBool,
 }
 
 impl KafkaLogReader {
     pub fn new(settings: &KafkaSettings) -> Result<Self> {
-        let consumer =
-            settings.log_reader()?.create_with_context(ReaderContext::default()).map_err(|error| unusable(&error))?;
+        let consumer = settings.log_reader()?.create_with_context(ReaderContext::default()).map_err(|error| unusable(&error))?;
         Ok(Self { consumer: Arc::new(consumer), opened: None, copier: Copier::default(), taken: Vec::new() })
     }
 
@@ -131,21 +132,28 @@ impl LogReader for KafkaLogReader {
     }
 }
 
-/// Lets librdkafka deliver its log lines and errors. Records don't come this way.
+/// Lets librdkafka deliver its log lines and errors. Records don't come this way. A poll that served one returns
+/// no more than one that found nothing.
 fn serve(consumer: &BaseConsumer<ReaderContext>) {
-    while consumer.poll(Duration::ZERO).is_some() {}
+    loop {
+        let polled = consumer.poll(Duration::ZERO).is_some();
+        if !consumer.context().served.swap(false, Ordering::Relaxed) && !polled {
+            return;
+        }
+    }
 }
 
 impl ReaderContext {
     /// The text for an error that itself says no more than that nobody answered.
     fn take_trouble(&self, code: RDKafkaErrorCode) -> String {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match (code, trouble) {
-            (RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::BrokerTransportFailure, Some(trouble)) => {
-                format!("{code}: {trouble}")
-            }
-            _ => String::new(),
-        }
+        let nobody_answered = matches!(
+            code,
+            RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+        );
+        trouble.filter(|_| nobody_answered).unwrap_or_default()
     }
 }
 
@@ -153,10 +161,19 @@ impl ConsumerContext for ReaderContext {}
 
 impl ClientContext for ReaderContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.served.store(true, Ordering::Relaxed);
         log_line(level, facility, message);
     }
 
+    fn stats_raw(&self, _statistics: &[u8]) {
+        self.served.store(true, Ordering::Relaxed);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            // The errors before it say which and why.
+            return;
+        }
         let reason = if reason.is_empty() { error.to_string() } else { reason.to_owned() };
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }

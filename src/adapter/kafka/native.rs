@@ -40,8 +40,7 @@ impl Copier {
     /// `message` is one that librdkafka handed out, without error and not destroyed yet.
     unsafe fn copy_native(&mut self, message: &native::rd_kafka_message_t, topic: Arc<str>) -> RawRecord {
         // SAFETY: as the caller promises, key and payload are valid for the lengths beside them.
-        let (key, value) =
-            unsafe { (bytes_at(message.key, message.key_len), bytes_at(message.payload, message.len)) };
+        let (key, value) = unsafe { (bytes_at(message.key, message.key_len), bytes_at(message.payload, message.len)) };
         let (key, value) = self.store(key, value);
         // SAFETY: the message is valid; the type of the timestamp is not asked for.
         let timestamp = unsafe { native::rd_kafka_message_timestamp(message, ptr::null_mut()) };
@@ -70,8 +69,7 @@ impl Copier {
         loop {
             let (mut name, mut value, mut size) = (ptr::null::<c_char>(), ptr::null::<c_void>(), 0);
             // SAFETY: the list is valid; past its end the call returns an error and sets nothing.
-            let next =
-                unsafe { native::rd_kafka_header_get_all(list, headers.len(), &mut name, &mut value, &mut size) };
+            let next = unsafe { native::rd_kafka_header_get_all(list, headers.len(), &mut name, &mut value, &mut size) };
             if next != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
                 return headers;
             }
@@ -139,12 +137,7 @@ unsafe impl<C: ConsumerContext> Send for PartitionCursor<C> {}
 const BATCH: usize = 2048;
 
 impl<C: ConsumerContext> PartitionCursor<C> {
-    pub fn start(
-        consumer: Arc<BaseConsumer<C>>,
-        topic: Arc<str>,
-        partition: i32,
-        offset: i64,
-    ) -> Result<Self, RDKafkaErrorCode> {
+    pub fn start(consumer: Arc<BaseConsumer<C>>, topic: Arc<str>, partition: i32, offset: i64) -> Result<Self, RDKafkaErrorCode> {
         let name = CString::new(&*topic).map_err(|_| RDKafkaErrorCode::InvalidTopic)?;
         let client = consumer.client().native_ptr();
         // SAFETY: the client lives in `consumer`; a null configuration means the client's own.
@@ -180,9 +173,8 @@ impl<C: ConsumerContext> PartitionCursor<C> {
     ) -> Result<usize, RDKafkaErrorCode> {
         let patience_ms = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the handle is valid and the batch has room for `limit` (≤ BATCH) pointers.
-        let count = unsafe {
-            native::rd_kafka_consume_batch(self.handle, self.partition, patience_ms, self.batch.as_mut_ptr(), limit)
-        };
+        let count =
+            unsafe { native::rd_kafka_consume_batch(self.handle, self.partition, patience_ms, self.batch.as_mut_ptr(), limit) };
         let count = usize::try_from(count).map_err(|_| last_error())?;
         for message in &mut self.batch[..count] {
             // SAFETY: the call filled `count` valid messages; each is destroyed once, after its last use.

@@ -20,7 +20,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(super) enum Notice {
     Assigned(Vec<TopicPartition>),
-    Revoked { partitions: Vec<TopicPartition>, lost: bool },
+    Revoked {
+        partitions: Vec<TopicPartition>,
+        lost: bool,
+    },
     /// A snapshot of the statistics: the partitions whose fetcher does not run.
     Stopped(Vec<(std::sync::Arc<str>, i32)>),
     Fault(Error),

@@ -77,9 +77,7 @@ const APPENDER: Properties = &[
     ("message.max.bytes", "16777216"),
 ];
 /// `partitioner`: partitions are always explicit; set in case a record ever comes without.
-const APPENDER_FIXED: Properties =
-    &[("enable.idempotence", "true"), ("acks", "all"), ("partitioner", "murmur2_random")];
-
+const APPENDER_FIXED: Properties = &[("enable.idempotence", "true"), ("acks", "all"), ("partitioner", "murmur2_random")];
 
 impl KafkaSettings {
     /// Checks the pass-through properties without connecting.

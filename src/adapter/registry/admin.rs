@@ -64,12 +64,12 @@ impl RegistryAdmin for RegistryClient {
 
 /// The registry's own codes for "no such subject", "… version" and "… schema". A plain 404 is another
 /// matter: the URL is wrong.
-fn is_absent(error: &SRCError) -> bool {
+pub(super) fn is_absent(error: &SRCError) -> bool {
     let raw = std::error::Error::source(error).and_then(|source| source.downcast_ref::<RawError>());
     raw.is_some_and(|raw| (40401..=40403).contains(&raw.error_code))
 }
 
-fn describe(error: &SRCError) -> String {
+pub(super) fn describe(error: &SRCError) -> String {
     match &error.cause {
         Some(cause) => format!("{} ({cause})", error.error),
         None => error.error.clone(),

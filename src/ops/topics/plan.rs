@@ -115,7 +115,11 @@ fn mirror() -> Vec<Setting> {
             "CreateTime",
             "every region must judge a change by its origin's append time; LogAppendTime would replace that by the mirror's",
         ),
-        at_least("retention.ms", ms(MIRROR_RETENTION), "mirrored records bring their old timestamps and would be deleted before they are read"),
+        at_least(
+            "retention.ms",
+            ms(MIRROR_RETENTION),
+            "mirrored records bring their old timestamps and would be deleted before they are read",
+        ),
         exactly("retention.bytes", "-1", "a limit in bytes deletes changes that no worker has read"),
     ]
 }

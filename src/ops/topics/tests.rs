@@ -18,7 +18,12 @@ impl LogAdmin for Cluster {
     }
 
     fn describe(&mut self, topics: &[Arc<str>]) -> Result<BTreeMap<Arc<str>, TopicState>> {
-        Ok(self.topics.iter().filter(|(name, _)| topics.contains(name)).map(|(name, state)| (name.clone(), state.clone())).collect())
+        Ok(self
+            .topics
+            .iter()
+            .filter(|(name, _)| topics.contains(name))
+            .map(|(name, state)| (name.clone(), state.clone()))
+            .collect())
     }
 
     fn create(&mut self, topic: &TopicToCreate) -> Result<Creation> {

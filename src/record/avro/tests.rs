@@ -203,7 +203,12 @@ fn what_cannot_be_a_change_is_unusable() {
     let other_name = SCHEMA_TEXT.replace("VectorChange", "Other");
     let no_sequence = SCHEMA_TEXT.replace(r#""name": "sequence""#, r#""name": "sequenz""#);
     let doubles = SCHEMA_TEXT.replace(r#""items": "float""#, r#""items": "double""#);
-    for text in ["{", "\"string\"", &other_name, &no_sequence, &doubles] {
+    // A list as deep as the producer likes, read by recursion.
+    let recursive = edited(|fields| {
+        let node = serde_json::json!({"name": "Node", "type": "record", "fields": [{"name": "next", "type": ["null", "Node"]}]});
+        fields.push(serde_json::json!({"name": "list", "type": ["null", node], "default": null}));
+    });
+    for text in ["{", "\"string\"", &other_name, &no_sequence, &doubles, &recursive] {
         let WriterSchema::Unusable(why) = writer_schema(text) else { panic!("usable: {text}") };
         assert!(why.contains("writer schema"), "{why}");
     }

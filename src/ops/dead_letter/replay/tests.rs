@@ -123,7 +123,9 @@ fn what_is_too_late_needs_a_new_stamp_and_keeps_its_content() {
 #[test]
 fn what_would_fail_again_or_belongs_elsewhere_is_left_alone() {
     let good = value(1, NOW.0, &[1.0, 2.0]);
-    assert!(matches!(decide(letter("eu.vector-cdc", good.clone()), false), Ok(Decision::ElsewhereOnly(region)) if region.as_str() == "eu"));
+    assert!(
+        matches!(decide(letter("eu.vector-cdc", good.clone()), false), Ok(Decision::ElsewhereOnly(region)) if region.as_str() == "eu")
+    );
     assert!(matches!(decide(letter("other", good), false), Ok(Decision::StillRefused(_))));
     for (bytes, why) in [
         (value(1, NOW.0, &[1.0]), "bad-dimension"),

@@ -1,0 +1,8 @@
+//! The worker process: configuration to adapters, adapters to threads, signals to a graceful stop.
+
+pub mod http;
+pub mod logging;
+pub mod prepare;
+pub mod worker;
+
+pub use worker::run_worker;

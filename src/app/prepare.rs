@@ -1,0 +1,108 @@
+//! What must be right before a worker starts: each fault is told with its place and its remedy, at once rather
+//! than by a task that can't be restored.
+
+use crate::adapter::kafka::{KafkaLogReader, KafkaSettings};
+use crate::adapter::milvus::{MilvusAdmin, MilvusCredentials, MilvusSettings, Severity};
+use crate::adapter::registry::{RegistryAddress, RegistryClient};
+use crate::base::error::{Error, Result};
+use crate::base::ids::Region;
+use crate::config::{Config, MilvusAuth};
+use crate::port::admin::RegistryAdmin;
+use crate::port::log::LogReader;
+use crate::record::avro::SCHEMA_TEXT;
+use crate::region::topics::TopicNames;
+use std::sync::Arc;
+
+pub fn kafka_settings(config: &Config, thread: usize) -> KafkaSettings {
+    let instance = config.kafka.group_instance_id.as_ref();
+    KafkaSettings {
+        bootstrap_servers: config.kafka.bootstrap_servers.clone(),
+        application_id: config.application_id.clone(),
+        client_id: format!("{}-{}", config.application_id, config.region),
+        // Each thread is a member of its own.
+        group_instance_id: instance.map(|id| if config.worker.threads == 1 { id.clone() } else { format!("{id}-{thread}") }),
+        properties: config.kafka.client_properties(),
+    }
+}
+
+pub fn milvus_settings(config: &Config) -> MilvusSettings {
+    let credentials = match &config.milvus.auth {
+        MilvusAuth::None => MilvusCredentials::None,
+        MilvusAuth::Login(login) => {
+            MilvusCredentials::Password { user: login.username.clone(), password: login.password.clone() }
+        }
+        MilvusAuth::Token(token) => MilvusCredentials::Token(token.clone()),
+    };
+    let mut settings = MilvusSettings::new(config.milvus.uri.clone());
+    settings.database = config.milvus.database.clone().unwrap_or_default();
+    settings.credentials = credentials;
+    settings.rpc_deadline = config.milvus.rpc_deadline;
+    settings
+}
+
+pub fn registry_addresses(config: &Config) -> Vec<(Region, RegistryAddress)> {
+    let addresses = config.regions.iter().map(|(region, registry)| {
+        let login = registry.login.as_ref().map(|login| (login.username.clone(), login.password.clone()));
+        (region.clone(), RegistryAddress { url: registry.registry.clone(), login })
+    });
+    addresses.collect()
+}
+
+/// The topics that this region's tasks can't do without.
+pub fn check_topics(config: &Config) -> Result<()> {
+    let mut reader = KafkaLogReader::new(&kafka_settings(config, 0))?;
+    let names = config.topics();
+    for shard in 0..names.shards() {
+        for topic in needed(&names, shard) {
+            let found = reader.partition_count(&topic).map_err(|error| {
+                error.context(format_args!("Kafka at {} ([kafka] bootstrap_servers)", config.kafka.bootstrap_servers))
+            })?;
+            let wanted = config.partitions;
+            match found {
+                Some(count) if count == wanted => {}
+                Some(count) => {
+                    return Err(Error::refuse(format_args!(
+                        "topic {topic} has {count} partitions, and [topics] partitions = {wanted}: set it to {count}, or make the topic anew"
+                    )));
+                }
+                None => {
+                    return Err(Error::refuse(format_args!(
+                        "topic {topic} is not there; `driftless topics create --config FILE` makes it"
+                    )));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn needed(names: &TopicNames, shard: u16) -> [Arc<str>; 5] {
+    [names.local(shard), names.versions_changelog(shard), names.vectors_changelog(shard), names.dead_letter(), names.conflicts()]
+}
+
+/// The id of our own schema in this region's registry; registers it where it is not there yet.
+pub fn own_schema_id(config: &Config) -> Result<u32> {
+    let own = config.own_registry();
+    let login = own.login.as_ref().map(|login| (login.username.as_str(), &login.password));
+    let mut client = RegistryClient::new(&own.registry, login)?;
+    client.register("vector-cdc-value", SCHEMA_TEXT)
+}
+
+/// Collections made where they may be, compared with the configuration, loaded.
+pub async fn prepare_milvus(config: &Config) -> Result<()> {
+    let admin = MilvusAdmin::connect(&milvus_settings(config)).await?;
+    admin.prepare(&config.collections).await?;
+    let findings = admin.check(&config.collections).await?;
+    let mut refused = Vec::new();
+    for finding in findings {
+        match finding.severity {
+            Severity::Refuse => {
+                refused.push(format!("collection {}: {}; {}", finding.collection, finding.problem, finding.remedy))
+            }
+            Severity::Warn => {
+                tracing::warn!(collection = %finding.collection, remedy = %finding.remedy, "{}", finding.problem);
+            }
+        }
+    }
+    if refused.is_empty() { Ok(()) } else { Err(Error::refuse(refused.join("\n"))) }
+}

@@ -1,0 +1,199 @@
+//! `driftless worker`: one process, as many stream threads as configured, each with its own clients.
+
+use super::http::{Served, bind, serve};
+use super::prepare::{check_topics, kafka_settings, milvus_settings, own_schema_id, prepare_milvus, registry_addresses};
+use crate::adapter::kafka::{KafkaAppender, KafkaGroupConsumer, KafkaLogReader, Subscription};
+use crate::adapter::milvus::MilvusStore;
+use crate::adapter::registry::RegistrySchemas;
+use crate::adapter::system::SystemClock;
+use crate::base::error::{Error, Result};
+use crate::base::metric;
+use crate::cli::Exit;
+use crate::config::Config;
+use crate::processor;
+use crate::stream::driver::{Watch, drive, drive_restorer, wake_this_thread};
+use crate::stream::restorer::Restorer;
+use crate::stream::settings::StreamSettings;
+use crate::stream::stream_thread::{Ports, StreamThread};
+use crate::topology::build::{NodeTypes, Topology};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+use tokio::runtime::{Handle, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+const REPORT_INTERVAL: Duration = Duration::from_millis(200);
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+/// Around the promises: 5 ms (own write), 10 ms (search), 60 ms (a WAN's round trip), 150 ms (lag).
+const SECONDS_BUCKETS: [f64; 16] =
+    [0.001, 0.002, 0.005, 0.009, 0.01, 0.02, 0.03, 0.06, 0.1, 0.15, 0.3, 1.0, 3.0, 10.0, 60.0, 300.0];
+const ROWS_BUCKETS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0];
+
+/// Runs until a signal or a fatal error.
+pub fn run_worker(config: Config) -> Result<Exit> {
+    let topology = Arc::new(read_topology(&config)?);
+    let metrics = install_metrics()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("driftless-rim")
+        .enable_all()
+        .build()
+        .map_err(|error| Error::fatal(format_args!("no threads for the network clients: {error}")))?;
+    let listener = runtime.block_on(bind(config.http_listen))?;
+    check_topics(&config)?;
+    let settings = stream_settings(&config, own_schema_id(&config)?);
+    runtime.block_on(prepare_milvus(&config))?;
+
+    let watches: Vec<Watch> = (0..config.worker.threads).map(|_| Watch::new(REPORT_INTERVAL, Arc::new(|| ()))).collect();
+    runtime.spawn(upkeep(metrics.clone()));
+    runtime.spawn(serve(listener, Served { metrics, threads: watches.clone() }));
+    tracing::info!(region = %config.region, application = %config.application_id, threads = watches.len(), http = %config.http_listen, "worker started");
+    let ended = run_threads(&config, &settings, &topology, &runtime, &watches);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
+}
+
+fn read_topology(config: &Config) -> Result<Topology> {
+    let mut types = NodeTypes::default();
+    processor::register_standard(&mut types);
+    Topology::parse(&config.topology.name, &config.topology.text, &types).map_err(Error::refuse)
+}
+
+fn install_metrics() -> Result<PrometheusHandle> {
+    let fatal = |error| Error::fatal(format_args!("metrics: {error}"));
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_rows".to_owned()), &ROWS_BUCKETS))
+        .and_then(PrometheusBuilder::install_recorder)
+        .map_err(fatal)?;
+    metric::describe();
+    Ok(handle)
+}
+
+async fn upkeep(metrics: PrometheusHandle) {
+    let mut interval = tokio::time::interval(METRICS_UPKEEP);
+    loop {
+        interval.tick().await;
+        metrics.run_upkeep();
+    }
+}
+
+fn stream_settings(config: &Config, schema_id: u32) -> StreamSettings {
+    let regions = config.regions.keys().cloned().collect();
+    let mut settings = StreamSettings::new(config.region.clone(), regions, config.topics(), config.collections.clone());
+    settings.schema_id = schema_id;
+    settings.max_lateness = config.max_lateness;
+    settings.drain_timeout = config.worker.drain_timeout;
+    settings.task.buffer_bytes_max = config.worker.buffer_bytes;
+    settings.task.commit_interval = config.worker.commit_interval;
+    settings.task.batch_bytes_max = config.sink.batch_bytes;
+    settings.task.linger = config.sink.linger;
+    settings
+}
+
+/// What happens to the process while its threads run.
+enum Event {
+    ThreadEnded(Result<()>),
+    Signal,
+}
+
+fn run_threads(
+    config: &Config,
+    settings: &StreamSettings,
+    topology: &Arc<Topology>,
+    runtime: &Runtime,
+    watches: &[Watch],
+) -> Result<Exit> {
+    let (events_in, mut events) = mpsc::unbounded_channel();
+    let signals = events_in.clone();
+    let listening = runtime.block_on(async { (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) });
+    let (Ok(mut interrupt), Ok(mut terminate)) = listening else {
+        return Err(Error::fatal("signals can't be listened to"));
+    };
+    runtime.spawn(async move {
+        loop {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            if signals.send(Event::Signal).is_err() {
+                return;
+            }
+        }
+    });
+    for (index, watch) in watches.iter().enumerate() {
+        let (config, settings, topology) = (config.clone(), settings.clone(), topology.clone());
+        let (handle, watch, ended) = (runtime.handle().clone(), watch.clone(), events_in.clone());
+        let run = move || {
+            let outcome = run_thread(&config, settings, topology, &handle, index, &watch);
+            // The receiver lives until every thread has ended.
+            ended.send(Event::ThreadEnded(outcome)).ok();
+        };
+        thread::Builder::new()
+            .name(format!("stream-{index}"))
+            .spawn(run)
+            .map_err(|error| Error::fatal(format_args!("no stream thread: {error}")))?;
+    }
+    supervise(&mut events, watches)
+}
+
+/// The first signal, or the first thread that fails, stops all threads in good order; a second signal ends the
+/// process at once.
+fn supervise(events: &mut mpsc::UnboundedReceiver<Event>, watches: &[Watch]) -> Result<Exit> {
+    let mut running = watches.len();
+    let mut stopping = false;
+    let mut failure = None;
+    while running > 0 {
+        match events.blocking_recv() {
+            Some(Event::ThreadEnded(outcome)) => {
+                running -= 1;
+                if let Err(error) = outcome {
+                    tracing::error!(%error, "a stream thread has ended");
+                    failure.get_or_insert(error);
+                }
+            }
+            Some(Event::Signal) if stopping => return Ok(Exit::INTERRUPTED),
+            Some(Event::Signal) => tracing::info!("stopping: finishing what is under way; a second signal ends at once"),
+            None => break,
+        }
+        stopping = true;
+        for watch in watches {
+            watch.stop();
+        }
+    }
+    failure.map_or(Ok(Exit::DONE), Err)
+}
+
+fn run_thread(
+    config: &Config,
+    settings: StreamSettings,
+    topology: Arc<Topology>,
+    runtime: &Handle,
+    index: usize,
+    watch: &Watch,
+) -> Result<()> {
+    let wake = wake_this_thread();
+    let kafka = kafka_settings(config, index);
+    let names = config.topics();
+    let subscriptions: Vec<Subscription> = (0..names.shards())
+        .map(|shard| Subscription {
+            local: names.local(shard),
+            co_topics: config.peers().iter().map(|peer| names.mirror(peer, shard)).collect(),
+        })
+        .collect();
+    let (restorer, handle) = Restorer::new(wake.clone());
+    let mut reader = KafkaLogReader::new(&kafka)?;
+    let reading = thread::Builder::new()
+        .name(format!("restore-{index}"))
+        .spawn(move || drive_restorer(restorer, &mut reader))
+        .map_err(|error| Error::fatal(format_args!("no restore thread: {error}")))?;
+    let ports = Ports {
+        consumer: Box::new(KafkaGroupConsumer::new(&kafka, &subscriptions, wake.clone())?),
+        appender: Box::new(KafkaAppender::new(&kafka, wake.clone())?),
+        vectors: Box::new(MilvusStore::new(runtime.clone(), config.collections.clone(), &milvus_settings(config), wake.clone())?),
+        schemas: Box::new(RegistrySchemas::new(runtime.clone(), &registry_addresses(config), wake)?),
+    };
+    let outcome = drive(StreamThread::new(settings, topology, ports, handle), &SystemClock::start(), watch);
+    // Its handle is gone with the stream thread, which ends it.
+    reading.join().map_err(|_| Error::fatal("the restore thread has panicked"))?;
+    outcome
+}

@@ -1,0 +1,176 @@
+//! The Kafka adapter against a real broker. Skipped unless DRIFTLESS_US_KAFKA names one (`scripts/stack.sh env`).
+
+#[path = "stack_kafka/broker.rs"]
+mod broker;
+#[path = "stack_kafka/churn.rs"]
+mod churn;
+#[path = "stack_kafka/member.rs"]
+mod member;
+
+use broker::RealLog;
+use driftless::base::error::Remedy;
+use driftless::base::ids::TopicPartition;
+use driftless::port::log::LogReader;
+use driftless::testing::conformance::log::{self, LogUnderTest, Member, append, plain, read_to_end, until};
+use std::sync::Arc;
+use std::time::Duration;
+
+#[test]
+fn the_log_ports_behave_as_every_log_must() {
+    let Some(mut real) = RealLog::connect() else { return };
+    log::all(&mut real);
+}
+
+#[test]
+fn the_log_ports_behave_so_under_an_eager_protocol_too() {
+    let Some(mut real) = RealLog::connect() else { return };
+    real.set("partition.assignment.strategy", "range");
+    log::nothing_is_fetched_before_it_is_asked_for_and_a_second_request_goes_back(&mut real);
+    log::a_paused_partition_is_silent_and_loses_nothing(&mut real);
+    log::a_revocation_waits_for_its_release(&mut real);
+    log::a_member_that_leaves_hands_its_partitions_over(&mut real);
+    log::a_position_beyond_the_log_is_reported_and_can_be_mended(&mut real);
+}
+
+#[test]
+fn a_mirror_that_is_created_later_is_taken_up() {
+    let Some(mut real) = RealLog::connect() else { return };
+    let local = real.unique("late-mirror");
+    let mirror: Arc<str> = Arc::from(format!("us.{local}"));
+    let group = real.unique("group");
+    real.create_topic(&local, 2);
+    let mut member = Member::join(&mut real, &group, &local, &mirror);
+    let ours = TopicPartition::new(Arc::clone(&local), 0);
+    append(&mut real, &ours, &["a"]);
+    until(&mut real, "a local record, with the mirror missing", |_| {
+        member.poll();
+        member.has(&ours, 0).then_some(())
+    });
+    real.create_topic(&mirror, 2);
+    let theirs = TopicPartition::new(mirror, 1);
+    append(&mut real, &theirs, &["b"]);
+    until(&mut real, "a record of the mirror", |_| {
+        member.poll();
+        member.has(&theirs, 0).then_some(())
+    });
+    assert!(member.out_of_range.is_empty());
+}
+
+#[test]
+fn f26_a_read_ends_although_the_log_ends_in_control_records() {
+    let Some(mut real) = RealLog::connect() else { return };
+    let topic = real.unique("holes");
+    real.create_topic(&topic, 1);
+    let partition = TopicPartition::new(topic, 0);
+    append(&mut real, &partition, &["before"]);
+    real.append_transaction(&partition, &["inside"], true);
+    real.append_transaction(&partition, &["aborted"], false);
+    let (records, position) = read_to_end(&mut real, &partition, 0);
+    assert_eq!(records.len(), 3, "read_uncommitted: aborted ones too");
+    assert_eq!(position, 5, "one control record after each transaction");
+    assert_eq!(read_to_end(&mut real, &partition, 4), (Vec::new(), 5), "nothing but a hole is left");
+}
+
+#[test]
+fn f27_an_emptied_log_with_an_end_is_at_its_end_at_once() {
+    let Some(mut real) = RealLog::connect() else { return };
+    let topic = real.unique("emptied");
+    real.create_topic(&topic, 1);
+    let partition = TopicPartition::new(topic, 0);
+    append(&mut real, &partition, &["a", "b", "c"]);
+    real.delete_records(&partition, 3);
+    let mut reader = real.reader();
+    let bounds = reader.bounds(&partition).unwrap();
+    assert_eq!((bounds.first, bounds.end), (3, 3));
+    assert_eq!(read_to_end(&mut real, &partition, 3), (Vec::new(), 3));
+    reader.open(&partition, 1).unwrap();
+    let mut records = Vec::new();
+    let error = until(&mut real, "the error of a purged offset", |_| reader.read(&mut records).err());
+    assert_eq!(error.remedy, Remedy::Restore, "{error}");
+}
+
+#[test]
+fn header_names_that_are_not_utf8_stop_nothing() {
+    let Some(mut real) = RealLog::connect() else { return };
+    let topic = real.unique("header");
+    real.create_topic(&topic, 1);
+    let partition = TopicPartition::new(topic, 0);
+    real.append_with_header_name(&partition, b"caf\xe9");
+    let (records, _) = read_to_end(&mut real, &partition, 0);
+    assert_eq!(&*records[0].headers[0].0, "caf\u{fffd}");
+}
+
+#[test]
+fn an_appender_that_meets_no_broker_gives_records_back_when_its_queue_is_full() {
+    use driftless::port::log::{AppendRefused, Appender};
+    let settings = broker::settings("127.0.0.1:1", "nobody", &[("queue.buffering.max.messages", "10")]);
+    let mut appender = driftless::adapter::kafka::KafkaAppender::new(&settings, Arc::new(|| {})).unwrap();
+    let to = TopicPartition::new("nowhere", 0);
+    for token in 0..10 {
+        appender.append(plain(&to, "x"), token).unwrap();
+    }
+    match appender.append(plain(&to, "the eleventh"), 10) {
+        Err(AppendRefused::QueueFull(back)) => assert_eq!(back.value.as_deref(), Some(&b"the eleventh"[..])),
+        other => panic!("taken beyond the limit: {other:?}"),
+    }
+}
+
+#[test]
+fn an_unreachable_broker_is_named_as_the_cause() {
+    let settings = broker::settings("127.0.0.1:1", "nobody", &[]);
+    let mut reader = driftless::adapter::kafka::KafkaLogReader::new(&settings).unwrap();
+    let error = reader.bounds(&TopicPartition::new("nowhere", 0)).unwrap_err();
+    assert_eq!(error.remedy, Remedy::Retry);
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+}
+
+/// Run in a process of its own by the churn tests; does nothing otherwise.
+#[test]
+fn group_member_process() {
+    member::run_if_asked();
+}
+
+#[test]
+fn members_come_go_stall_and_die_under_cooperative_sticky() {
+    churn::run("cooperative-sticky", false, 1);
+}
+
+#[test]
+fn members_come_go_stall_and_die_under_range() {
+    churn::run("range", false, 2);
+}
+
+#[test]
+fn members_come_go_stall_and_die_under_roundrobin() {
+    churn::run("roundrobin", false, 3);
+}
+
+#[test]
+fn static_members_come_go_stall_and_die() {
+    churn::run("cooperative-sticky", true, 4);
+}
+
+/// Not a test of correctness: prints how fast a partition of small records is read back.
+#[test]
+fn restore_speed() {
+    let Some(mut real) = RealLog::connect() else { return };
+    let Some(count) = std::env::var("DRIFTLESS_RESTORE_RECORDS").ok().and_then(|count| count.parse::<i64>().ok()) else {
+        eprintln!("skipped: DRIFTLESS_RESTORE_RECORDS is not set");
+        return;
+    };
+    let topic = real.unique("restore");
+    real.create_topic(&topic, 1);
+    let partition = TopicPartition::new(topic, 0);
+    let records = (0..count).map(|number| plain(&partition, &format!("{number:019}"))).collect();
+    log::append_all(&mut real, records);
+    let mut reader = real.reader();
+    let started = std::time::Instant::now();
+    reader.open(&partition, 0).unwrap();
+    let (mut batch, mut total) = (Vec::new(), 0);
+    while reader.read(&mut batch).unwrap() < count {
+        total += batch.len();
+        batch.clear();
+    }
+    let took: Duration = started.elapsed();
+    eprintln!("{} records in {took:?}: {:.0} a second", total + batch.len(), count as f64 / took.as_secs_f64());
+}

@@ -1,0 +1,164 @@
+//! The broker under test, as the conformance suite wants it, and what only tests do to a broker.
+
+use driftless::adapter::kafka::{KafkaAppender, KafkaGroupConsumer, KafkaLogReader, KafkaSettings, Subscription};
+use driftless::base::ids::TopicPartition;
+use driftless::port::log::{Appender, GroupConsumer, LogReader, Wake};
+use driftless::testing::conformance::log::LogUnderTest;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub struct RealLog {
+    servers: String,
+    properties: BTreeMap<String, String>,
+    admin: AdminClient<DefaultClientContext>,
+    runtime: tokio::runtime::Runtime,
+    woken: Arc<(Mutex<bool>, Condvar)>,
+}
+
+pub fn settings(servers: &str, group: &str, properties: &[(&str, &str)]) -> KafkaSettings {
+    KafkaSettings {
+        bootstrap_servers: servers.to_owned(),
+        application_id: group.to_owned(),
+        client_id: "stack-test".to_owned(),
+        group_instance_id: None,
+        properties: properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+    }
+}
+
+pub fn servers() -> Option<String> {
+    let servers = std::env::var("DRIFTLESS_US_KAFKA").ok();
+    if servers.is_none() {
+        eprintln!("skipped: DRIFTLESS_US_KAFKA is not set; start the servers (scripts/stack.sh up) and name one there");
+    }
+    servers
+}
+
+/// Distinct in this run and in those before it on the same broker.
+pub fn unique(base: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    format!("{base}-{started}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+impl RealLog {
+    pub fn connect() -> Option<Self> {
+        let servers = servers()?;
+        let admin = ClientConfig::new().set("bootstrap.servers", &servers).create().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let woken = Arc::new((Mutex::new(false), Condvar::new()));
+        Some(Self { servers, properties: BTreeMap::new(), admin, runtime, woken })
+    }
+
+    /// A property for the clients made from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.properties.insert(name.to_owned(), value.to_owned());
+    }
+
+    fn settings(&self, group: &str) -> KafkaSettings {
+        KafkaSettings { properties: self.properties.clone(), ..settings(&self.servers, group, &[]) }
+    }
+
+    fn wake(&self) -> Wake {
+        let woken = Arc::clone(&self.woken);
+        Arc::new(move || {
+            *woken.0.lock().unwrap() = true;
+            woken.1.notify_one();
+        })
+    }
+
+    fn producer(&self, more: &[(&str, &str)]) -> BaseProducer {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.servers);
+        for (name, value) in more {
+            config.set(*name, *value);
+        }
+        config.create().unwrap()
+    }
+
+    pub fn append_transaction(&self, to: &TopicPartition, values: &[&str], commits: bool) {
+        let id = unique("transaction");
+        let producer = self.producer(&[("transactional.id", &id)]);
+        producer.init_transactions(Duration::from_secs(20)).unwrap();
+        producer.begin_transaction().unwrap();
+        for value in values {
+            let record = BaseRecord::<str, str>::to(&to.topic).partition(to.partition).payload(value);
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        producer.flush(Duration::from_secs(20)).unwrap();
+        if commits {
+            producer.commit_transaction(Duration::from_secs(20)).unwrap();
+        } else {
+            producer.abort_transaction(Duration::from_secs(20)).unwrap();
+        }
+    }
+
+    pub fn append_with_header_name(&self, to: &TopicPartition, name: &[u8]) {
+        // A `str` may not hold these bytes, so a placeholder of that length is overwritten where librdkafka copied it.
+        let producer = self.producer(&[]);
+        let headers = unsafe {
+            let list = rdkafka::bindings::rd_kafka_headers_new(1);
+            let (start, length) = (name.as_ptr().cast(), name.len() as isize);
+            rdkafka::bindings::rd_kafka_header_add(list, start, length, c"v".as_ptr().cast(), 1);
+            list
+        };
+        let mut safe = OwnedHeaders::new().insert(Header { key: "placeholder", value: Some("v") });
+        unsafe {
+            // OwnedHeaders is one pointer to the native list.
+            let inner = std::ptr::from_mut(&mut safe).cast::<*mut rdkafka::bindings::rd_kafka_headers_t>();
+            rdkafka::bindings::rd_kafka_headers_destroy(*inner);
+            *inner = headers;
+        }
+        let record = BaseRecord::<str, str>::to(&to.topic).partition(to.partition).payload("x").headers(safe);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.flush(Duration::from_secs(20)).unwrap();
+    }
+
+    pub fn delete_records(&self, partition: &TopicPartition, before: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(before)).unwrap();
+        self.runtime.block_on(self.admin.delete_records(&list, &AdminOptions::new())).unwrap();
+    }
+}
+
+impl LogUnderTest for RealLog {
+    fn unique(&mut self, base: &str) -> Arc<str> {
+        Arc::from(unique(base))
+    }
+
+    fn create_topic(&mut self, topic: &str, partitions: i32) {
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
+        let created = self.runtime.block_on(self.admin.create_topics([&new], &options)).unwrap();
+        created.into_iter().for_each(|result| {
+            result.unwrap();
+        });
+    }
+
+    fn join(&mut self, group: &str, local: &Arc<str>, mirror: &Arc<str>) -> Box<dyn GroupConsumer> {
+        let subscription = Subscription { local: Arc::clone(local), co_topics: vec![Arc::clone(mirror)] };
+        Box::new(KafkaGroupConsumer::new(&self.settings(group), &[subscription], self.wake()).unwrap())
+    }
+
+    fn appender(&mut self) -> Box<dyn Appender> {
+        Box::new(KafkaAppender::new(&self.settings("none"), self.wake()).unwrap())
+    }
+
+    fn reader(&mut self) -> Box<dyn LogReader> {
+        Box::new(KafkaLogReader::new(&self.settings("none")).unwrap())
+    }
+
+    fn wait(&mut self) {
+        let (woken, changed) = &*self.woken;
+        let woken = woken.lock().unwrap();
+        let (mut woken, _) = changed.wait_timeout_while(woken, Duration::from_millis(20), |woken| !*woken).unwrap();
+        *woken = false;
+    }
+}
