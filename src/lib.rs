@@ -31,7 +31,3 @@ pub mod demo;
 
 pub mod app;
 pub mod cli;
-
-pub mod testing;
-
-pub mod demo;
