@@ -31,4 +31,5 @@ pub mod config;
 pub mod demo;
 
 pub mod app;
+
 pub mod cli;
