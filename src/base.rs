@@ -3,6 +3,7 @@
 //! Nothing in here knows of Kafka, Milvus or a topology; every other layer may use it.
 
 pub mod error;
+pub mod exit;
 pub mod fault;
 pub mod ids;
 pub mod metric;

@@ -6,18 +6,17 @@
 mod dead_letter;
 mod demo;
 mod doctor;
-mod exit;
 mod output;
 mod pages;
 mod topics;
 mod topology;
 mod worker;
 
-pub use exit::Exit;
 pub use pages::{Page, pages};
 
 use crate::app::logging::{self, LogFormat};
 use crate::base::error::Result;
+use crate::base::exit::Exit;
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
 

@@ -106,7 +106,7 @@ fn a_topology_is_described_and_validated() {
     let output = driftless(&["topology", "validate", name]);
     let told = text(&output.stdout);
     assert_eq!(output.status.code(), Some(2), "{told}");
-    for part in ["t.toml:19:", "form a cycle", "unknown key `stors`", "Did you mean `stores`?", "is used by nobody"] {
+    for part in ["t.toml:18:8: the nodes form a cycle", "unknown key `stors`", "Did you mean `stores`?", "is used by nobody"] {
         assert!(told.contains(part), "{part} in\n{told}");
     }
     let json = driftless(&["topology", "validate", name, "--json"]);

@@ -1,9 +1,11 @@
 //! `driftless dead-letter list|replay`.
 
-use super::{ConfigArg, Exit, output};
+use super::{ConfigArg, output};
 use crate::adapter::kafka::{KafkaAppender, KafkaLogReader};
 use crate::adapter::system::SystemClock;
+use crate::app::prepare::kafka_settings;
 use crate::base::error::{Error, Result};
+use crate::base::exit::Exit;
 use crate::base::time::Clock;
 use crate::config::Config;
 use crate::merge::hlc::HlcClock;
@@ -120,7 +122,7 @@ fn parse_place(text: &str) -> std::result::Result<(i32, i64), String> {
 
 fn list(args: &ListArgs) -> Result<Exit> {
     let config = Config::load(args.config.path())?;
-    let mut reader = KafkaLogReader::new(&config.kafka_settings())?;
+    let mut reader = KafkaLogReader::new(&kafka_settings(&config, 0))?;
     let letters = dead_letter::list(&mut reader, &config.topics().dead_letter(), &args.selection.filter(false))?;
     if args.json {
         let list: Vec<_> = letters.iter().map(letter_json).collect();
@@ -170,7 +172,7 @@ fn letter_json(letter: &DeadLetter) -> serde_json::Value {
 
 fn replay(args: &ReplayArgs) -> Result<Exit> {
     let config = Config::load(args.config.path())?;
-    let mut reader = KafkaLogReader::new(&config.kafka_settings())?;
+    let mut reader = KafkaLogReader::new(&kafka_settings(&config, 0))?;
     let letters = dead_letter::list(&mut reader, &config.topics().dead_letter(), &args.selection.filter(true))?;
     let decided = decide(&config, letters, args.restamp)?;
     if args.json {
@@ -187,7 +189,7 @@ fn replay(args: &ReplayArgs) -> Result<Exit> {
     eprintln!("{} to be replayed, {left} left alone", appends.len());
     if !args.dry_run && !appends.is_empty() {
         confirm(args, appends.len())?;
-        let mut appender = KafkaAppender::new(&config.kafka_settings(), crate::ops::append::wake())?;
+        let mut appender = KafkaAppender::new(&kafka_settings(&config, 0), crate::ops::append::wake())?;
         crate::ops::append::all(&mut appender, appends)?;
         eprintln!("replayed");
     }

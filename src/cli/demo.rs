@@ -1,7 +1,8 @@
 //! `driftless demo`.
 
-use super::{Exit, output};
+use super::output;
 use crate::base::error::{Error, Result};
+use crate::base::exit::Exit;
 use crate::demo::{self, DemoError, DemoOptions};
 
 /// Three regions in one process, under trouble, and the proof that they end up the same

@@ -1,11 +1,13 @@
 //! `driftless doctor`.
 
+use super::ConfigArg;
 use super::topics::print_findings;
-use super::{ConfigArg, Exit};
 use crate::adapter::kafka::KafkaLogReader;
 use crate::adapter::milvus::{MilvusAdmin, Severity};
 use crate::adapter::system::SystemClock;
+use crate::app::prepare::{kafka_settings, milvus_settings};
 use crate::base::error::{Error, Result};
+use crate::base::exit::Exit;
 use crate::base::time::Clock;
 use crate::config::Config;
 use crate::ops::doctor;
@@ -52,7 +54,7 @@ pub fn run(args: &DoctorArgs) -> Result<Exit> {
     let reached = kafka.first().is_some_and(|finding| finding.level == Level::Ok);
     findings.extend(kafka);
     if reached {
-        let mut reader = KafkaLogReader::new(&config.kafka_settings())?;
+        let mut reader = KafkaLogReader::new(&kafka_settings(&config, 0))?;
         findings.extend(doctor::change_records(&mut reader, &plan, SystemClock::start().now().wall));
     }
     for region in config.regions.keys() {
@@ -74,7 +76,7 @@ fn milvus(config: &Config) -> Result<Vec<Finding>> {
 }
 
 async fn examine(config: &Config) -> Result<Vec<Finding>> {
-    let admin = MilvusAdmin::connect(&config.milvus_settings()).await?;
+    let admin = MilvusAdmin::connect(&milvus_settings(config)).await?;
     let mut findings = vec![Finding::ok("milvus", format!("version {} at {}", admin.version().await?, config.milvus.uri))];
     let sick = admin.health().await?;
     if !sick.is_empty() {

@@ -1,7 +1,8 @@
 //! `driftless topics create|check`.
 
-use super::{ConfigArg, Exit, output};
+use super::{ConfigArg, output};
 use crate::base::error::Result;
+use crate::base::exit::Exit;
 use crate::config::Config;
 use crate::ops::finding::{Finding, Level, worst};
 use crate::ops::topics;

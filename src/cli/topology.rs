@@ -1,7 +1,8 @@
 //! `driftless topology describe|validate`.
 
-use super::{Exit, output};
+use super::output;
 use crate::base::error::{Error, Result};
+use crate::base::exit::Exit;
 use crate::base::fault::Faults;
 use crate::config::TopologyFile;
 use crate::processor;

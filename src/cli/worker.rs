@@ -1,8 +1,9 @@
 //! `driftless worker`.
 
-use super::{ConfigArg, Exit};
+use super::ConfigArg;
 use crate::app;
 use crate::base::error::Result;
+use crate::base::exit::Exit;
 use crate::config::Config;
 use crate::ops::state_dir;
 
@@ -34,6 +35,5 @@ pub struct WorkerArgs {
 pub fn run(args: &WorkerArgs) -> Result<Exit> {
     let config = Config::load(args.config.path())?;
     state_dir::prepare(&config.state_dir)?;
-    app::run_worker(config)?;
-    Ok(Exit::DONE)
+    app::run_worker(config)
 }

@@ -40,7 +40,7 @@ pub fn kafka(admin: &mut dyn LogAdmin, plan: &topics::plan::TopicPlan) -> Vec<Fi
         Ok(brokers) => brokers,
         Err(error) => return vec![unreached("kafka", &error)],
     };
-    let mut findings = vec![Finding::ok("kafka", format!("{brokers} brokers at {}", plan.bootstrap_servers))];
+    let mut findings = vec![Finding::ok("kafka", format!("{} at {}", topics::broker_words(brokers), plan.bootstrap_servers))];
     match topics::check(admin, plan) {
         Ok(checked) => findings.extend(checked),
         Err(error) => findings.push(unreached("topics", &error)),

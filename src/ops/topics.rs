@@ -40,11 +40,14 @@ pub fn create(admin: &mut dyn LogAdmin, plan: &TopicPlan) -> Result<Vec<TopicCre
 }
 
 fn too_few_brokers(replication_factor: i32, brokers: i32) -> String {
-    let servers = if brokers == 1 { "1 broker".to_owned() } else { format!("{brokers} brokers") };
     format!(
-        "[kafka] replication_factor = {replication_factor}, but the cluster has {servers}; \
-         write replication_factor = {brokers}, or add brokers"
+        "[kafka] replication_factor = {replication_factor}, but the cluster has {}; write replication_factor = {brokers}, or add brokers",
+        broker_words(brokers)
     )
+}
+
+pub(super) fn broker_words(brokers: i32) -> String {
+    if brokers == 1 { "1 broker".to_owned() } else { format!("{brokers} brokers") }
 }
 
 /// Compares every topic of the plan with the cluster's. What is as it should be is told too.

@@ -12,10 +12,14 @@ use rdkafka::metadata::MetadataTopic;
 use rdkafka::types::RDKafkaErrorCode;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Of each call: long enough for a broker that is just starting.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a new topic is asked for until the brokers know it: nothing tells us.
+const VISIBLE_POLL: Duration = Duration::from_millis(20);
 
 pub struct KafkaAdmin {
     bootstrap_servers: String,
@@ -63,6 +67,24 @@ impl KafkaAdmin {
             }
             _ => Error::retry(format!("{doing}: {error}")),
         }
+    }
+
+    /// The controller has it; the brokers hear of it a moment later, and a command that follows must find it.
+    fn await_topic(&self, topic: &TopicToCreate) -> Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < REQUEST_TIMEOUT {
+            let metadata = self.client.inner().fetch_metadata(None, REQUEST_TIMEOUT);
+            let metadata = metadata.map_err(|error| self.failed("asking for the topics", &error))?;
+            let found = metadata.topics().iter().find(|found| *found.name() == *topic.name);
+            if found.is_some_and(|found| found.partitions().len() == topic.partitions.unsigned_abs() as usize) {
+                return Ok(());
+            }
+            thread::sleep(VISIBLE_POLL);
+        }
+        Err(Error::retry(format!(
+            "topic {} was created, but no broker knows it after {REQUEST_TIMEOUT:?}; run it again",
+            topic.name
+        )))
     }
 
     fn settings(&mut self, topics: &[Arc<str>]) -> Result<BTreeMap<Arc<str>, BTreeMap<String, String>>> {
@@ -117,7 +139,7 @@ impl LogAdmin for KafkaAdmin {
         let created = self.runtime.block_on(self.client.create_topics([&new], &self.options()));
         let results = created.map_err(|error| self.failed(&doing, &error))?;
         match results.into_iter().next() {
-            Some(Ok(_)) => Ok(Creation::Created),
+            Some(Ok(_)) => self.await_topic(topic).map(|()| Creation::Created),
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(Creation::AlreadyThere),
             Some(Err((_, code))) => Err(self.failed(&doing, &KafkaError::AdminOp(code))),
             None => Err(Error::retry(format!("{doing}: the cluster gave no answer"))),

@@ -1,4 +1,4 @@
-//! Exit codes (DESIGN 14).
+//! What the process ends with.
 
 use crate::base::error::{Error, Remedy};
 
