@@ -1,7 +1,7 @@
 //! `driftless doctor`.
 
-use super::topics::print_findings;
 use super::ConfigArg;
+use super::topics::print_findings;
 use crate::adapter::kafka::KafkaLogReader;
 use crate::adapter::milvus::{MilvusAdmin, Severity};
 use crate::adapter::system::SystemClock;

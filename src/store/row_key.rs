@@ -81,6 +81,6 @@ mod tests {
         assert_eq!(error(PROGRESS_KEY.as_bytes()), RowKeyError::NoSeparator);
         assert_eq!(error(b"t\0\xff"), RowKeyError::NotUtf8);
         assert_eq!(error(b"old\x001"), RowKeyError::UnknownCollection("old".to_owned()));
-        assert!(matches!(error(b"n\0007"), RowKeyError::BadId(_)));
+        assert!(matches!(error(b"n\x00007"), RowKeyError::BadId(_)));
     }
 }

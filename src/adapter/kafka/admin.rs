@@ -12,14 +12,14 @@ use rdkafka::metadata::MetadataTopic;
 use rdkafka::types::RDKafkaErrorCode;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Of each call: long enough for a broker that is just starting.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often, and how long apart, the brokers are asked for a topic that the controller has made.
-const KNOWN_ATTEMPTS: usize = 200;
-const KNOWN_PAUSE: Duration = Duration::from_millis(50);
+/// How often a new topic is asked for until the brokers know it: nothing tells us.
+const VISIBLE_POLL: Duration = Duration::from_millis(20);
 
 pub struct KafkaAdmin {
     bootstrap_servers: String,
@@ -37,7 +37,6 @@ impl KafkaAdmin {
         config.set("bootstrap.servers", bootstrap_servers).set("client.id", "driftless-admin");
         let client = config.create().map_err(unusable)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
             .build()
             .map_err(|error| Error::fatal(format!("no thread for the Kafka admin client: {error}")))?;
         Ok(Self { bootstrap_servers: bootstrap_servers.to_owned(), client, runtime })
@@ -70,20 +69,22 @@ impl KafkaAdmin {
         }
     }
 
-    /// The controller answers before the brokers know the topic; who asks next would find nothing.
-    fn wait_until_known(&self, topic: &TopicToCreate) -> Result<()> {
-        for _ in 0..KNOWN_ATTEMPTS {
-            let metadata = self.client.inner().fetch_metadata(Some(&topic.name), REQUEST_TIMEOUT);
-            let metadata = metadata.map_err(|error| self.failed("asking for the new topic", &error))?;
-            let led = |found: &MetadataTopic| {
-                found.error().is_none() && found.partitions().iter().all(|partition| partition.leader() >= 0)
-            };
-            if metadata.topics().iter().any(|found| led(found) && state(found).partitions == topic.partitions) {
+    /// The controller has it; the brokers hear of it a moment later, and a command that follows must find it.
+    fn await_topic(&self, topic: &TopicToCreate) -> Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < REQUEST_TIMEOUT {
+            let metadata = self.client.inner().fetch_metadata(None, REQUEST_TIMEOUT);
+            let metadata = metadata.map_err(|error| self.failed("asking for the topics", &error))?;
+            let found = metadata.topics().iter().find(|found| *found.name() == *topic.name);
+            if found.is_some_and(|found| found.partitions().len() == topic.partitions.unsigned_abs() as usize) {
                 return Ok(());
             }
-            self.runtime.block_on(async { tokio::time::sleep(KNOWN_PAUSE).await });
+            thread::sleep(VISIBLE_POLL);
         }
-        Err(Error::retry(format!("topic {} was created and the brokers don't know it yet; look at their logs", topic.name)))
+        Err(Error::retry(format!(
+            "topic {} was created, but no broker knows it after {REQUEST_TIMEOUT:?}; run it again",
+            topic.name
+        )))
     }
 
     fn settings(&mut self, topics: &[Arc<str>]) -> Result<BTreeMap<Arc<str>, BTreeMap<String, String>>> {
@@ -138,7 +139,7 @@ impl LogAdmin for KafkaAdmin {
         let created = self.runtime.block_on(self.client.create_topics([&new], &self.options()));
         let results = created.map_err(|error| self.failed(&doing, &error))?;
         match results.into_iter().next() {
-            Some(Ok(_)) => self.wait_until_known(topic).map(|()| Creation::Created),
+            Some(Ok(_)) => self.await_topic(topic).map(|()| Creation::Created),
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(Creation::AlreadyThere),
             Some(Err((_, code))) => Err(self.failed(&doing, &KafkaError::AdminOp(code))),
             None => Err(Error::retry(format!("{doing}: the cluster gave no answer"))),

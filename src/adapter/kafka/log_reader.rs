@@ -149,9 +149,7 @@ impl ReaderContext {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
         let nobody_answered = matches!(
             code,
-            RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::AllBrokersDown
+            RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown
         );
         trouble.filter(|_| nobody_answered).unwrap_or_default()
     }
