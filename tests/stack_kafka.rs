@@ -10,7 +10,7 @@ mod member;
 use broker::RealLog;
 use driftless::base::error::Remedy;
 use driftless::base::ids::TopicPartition;
-use driftless::port::log::{GroupConsumer, LogEvent, LogReader};
+use driftless::port::log::{LogEvent, LogReader};
 use driftless::testing::conformance::log::{self, LogUnderTest, Member, append, plain, read_to_end, until};
 use std::sync::Arc;
 use std::time::Duration;
