@@ -1,5 +1,8 @@
 //! The Kafka adapter against a real broker. Skipped unless DRIFTLESS_US_KAFKA names one (`scripts/stack.sh env`).
 
+// Against real servers time is real, and a member in a process of its own speaks through its standard output.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
+
 #[path = "stack_kafka/broker.rs"]
 mod broker;
 #[path = "stack_kafka/churn.rs"]
