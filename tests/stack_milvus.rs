@@ -335,8 +335,7 @@ fn f47_a_server_killed_under_load_costs_no_acknowledged_row() {
 
 #[test]
 fn a_server_that_is_not_there_is_unavailable_at_once() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let milvus = Milvus { runtime, settings: MilvusSettings::new("http://127.0.0.1:1") };
+    let milvus = Milvus::at("http://127.0.0.1:1");
     let mut client = milvus.client(Arc::new(Collections::new(vec![spec("nowhere", 2)])));
     let outcome = client.write(rows(0..1, 2, 1));
     assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
