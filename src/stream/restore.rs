@@ -291,6 +291,3 @@ impl Image {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

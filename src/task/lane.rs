@@ -250,6 +250,3 @@ fn columns(sealed: &[ItemId], items: &Items) -> RowBatch {
     }
     batch
 }
-
-#[cfg(test)]
-mod tests;

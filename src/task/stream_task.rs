@@ -356,6 +356,3 @@ impl StreamTask {
         self.group.is_empty() && self.items.is_empty()
     }
 }
-
-#[cfg(test)]
-mod tests;
