@@ -132,7 +132,7 @@ impl Restore {
         let clean = progress.is_some_and(|progress| progress.closed) || (progress.is_none() && image.entries_read == 0);
         let reassert_from = match clean {
             true => None,
-            false => tail_begin(reader, vectors, vectors_bounds.first, vectors_bounds.end, self.request.safety_window)?,
+            false => Some(tail_begin(reader, vectors, vectors_bounds.first, vectors_bounds.end, self.request.safety_window)?),
         };
         let entries_read = image.entries_read;
         let restored = Restored {
@@ -167,14 +167,9 @@ fn start_of(region: &Region, topic: &Arc<str>, progress: Option<&Progress>) -> S
 }
 
 /// Where the vectors changelog's last safety window begins, counted from its last record: by the log's own
-/// times, so that no clock of ours decides.
-fn tail_begin(
-    reader: &mut dyn LogReader,
-    vectors: &TopicPartition,
-    first: i64,
-    end: i64,
-    window: Duration,
-) -> Result<Option<i64>> {
+/// times, so that no clock of ours decides. An empty one has its whole future there: what is under way from the
+/// former owner may land after our own first writes.
+fn tail_begin(reader: &mut dyn LogReader, vectors: &TopicPartition, first: i64, end: i64, window: Duration) -> Result<i64> {
     let mut back = 1;
     while end - back >= first {
         reader.open(vectors, end - back)?;
@@ -183,12 +178,12 @@ fn tail_begin(
         reader.close();
         if let Some(last) = records.last() {
             let since = UnixMs(last.appended_at.0).minus(window);
-            return Ok(Some(reader.offset_at(vectors, since)?.min(end)));
+            return Ok(reader.offset_at(vectors, since)?.min(end));
         }
         // Only control records or compacted ones there: look further back, twice as far each time.
         back *= 2;
     }
-    Ok((end > first).then_some(first))
+    Ok(first)
 }
 
 /// The store as the log tells it, and what the log has in the wrong place.
