@@ -135,16 +135,21 @@ impl Restore {
             false => Some(tail_begin(reader, vectors, vectors_bounds.first, vectors_bounds.end, self.request.safety_window)?),
         };
         let entries_read = image.entries_read;
+        let Image { store, misplaced, mut forgotten, vectors_next, .. } = image;
+        let misplaced = misplaced.into_iter().map(|key| {
+            let up_to = forgotten.remove(&key);
+            (key, up_to)
+        });
         let restored = Restored {
             sources,
             floor: progress.and_then(|progress| progress.floor),
             epoch: progress.map_or(0, |progress| progress.epoch) + 1,
             written_at: progress.map_or(0, |progress| progress.written_at),
             versions_end: end,
-            vectors_end: vectors_bounds.end,
+            vectors_next: vectors_next.clamp(vectors_bounds.first, vectors_bounds.end),
             reassert_from,
-            misplaced: image.misplaced.into_iter().collect(),
-            store: Box::new(image.store),
+            misplaced: misplaced.collect(),
+            store: Box::new(store),
         };
         Ok(RestoreResult { restored, partitions, warnings, entries_read })
     }
@@ -195,6 +200,8 @@ struct Image {
     /// Up to which version a key was forgotten, as long as nothing newer was put.
     forgotten: HashMap<RowKey, Version>,
     misplaced: HashSet<RowKey>,
+    /// The offset after the last vector that an entry names.
+    vectors_next: i64,
     entries_read: u64,
     unreadable: u64,
 }
@@ -207,6 +214,7 @@ impl Image {
             progress: None,
             forgotten: HashMap::new(),
             misplaced: HashSet::new(),
+            vectors_next: 0,
             entries_read: 0,
             unreadable: 0,
         }
@@ -257,6 +265,8 @@ impl Image {
 
     fn put(&mut self, key: RowKey, entry: Entry) {
         if self.forgotten.get(&key).is_some_and(|forgotten| entry.version <= *forgotten) {
+            // Compaction would keep this one, being the last, and the null before it would be gone.
+            self.misplaced.insert(key);
             return;
         }
         let stamp = |entry: &Entry| (entry.version.clone(), entry.content_hash);
@@ -267,6 +277,7 @@ impl Image {
             _ => {
                 self.misplaced.remove(&key);
                 self.forgotten.remove(&key);
+                self.vectors_next = self.vectors_next.max(entry.vector_offset + 1);
                 self.store.put(&key, entry);
             }
         }
@@ -281,7 +292,8 @@ impl Image {
             _ => {
                 self.misplaced.remove(&key);
                 self.store.remove(&key);
-                self.forgotten.insert(key, version);
+                let up_to = self.forgotten.entry(key).or_insert_with(|| version.clone());
+                *up_to = version.max(up_to.clone());
             }
         }
     }

@@ -21,6 +21,7 @@ use crate::base::error::Result;
 use crate::base::ids::{Region, RowKey, TaskId};
 use crate::base::time::{Now, UnixMs};
 use crate::merge::hlc::Hlc;
+use crate::merge::version::Version;
 use crate::record::decode::{Decoded, decode};
 use crate::record::raw::RawRecord;
 use crate::record::schema::SchemaSource;
@@ -63,13 +64,16 @@ pub struct Restored {
     /// One more than the greatest epoch found: ours.
     pub epoch: u64,
     pub written_at: u64,
-    /// Ends of the changelogs: what is appended at or after them and not by us is a zombie's.
+    /// End of the versions changelog as it was read: what is appended at or after it and not by us is a zombie's.
     pub versions_end: i64,
-    pub vectors_end: i64,
+    /// After this offset of the vectors changelog nothing is any entry's: what is there was left by somebody who
+    /// did not get to the entry, or is a zombie's that nobody has answered.
+    pub vectors_next: i64,
     /// The former owner did not say that it was done: from here on its writes are written again.
     pub reassert_from: Option<i64>,
-    /// Keys whose last record in the versions changelog is not their greatest: to be appended again.
-    pub misplaced: Vec<RowKey>,
+    /// Keys whose last record in the versions changelog is not their greatest, with the version up to which
+    /// they are forgotten if they are: to be appended again.
+    pub misplaced: Vec<(RowKey, Option<Version>)>,
 }
 
 struct Source {

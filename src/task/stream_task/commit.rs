@@ -4,6 +4,7 @@ use super::{Restored, SourceStart, StreamTask};
 use crate::base::error::{Error, Result};
 use crate::base::ids::{RowKey, TopicPartition};
 use crate::base::time::{Now, UnixMs};
+use crate::merge::version::Version;
 use crate::merge::hlc::Hlc;
 use crate::processor::admit::EARLY_MS_MAX;
 use crate::store::progress::{PROGRESS_KEY, Progress, SourceProgress};
@@ -28,7 +29,7 @@ pub(super) struct Committing {
     /// The next own append to each changelog has at least this offset; more means that somebody else wrote.
     pub versions_next: i64,
     pub vectors_next: i64,
-    pub misplaced: Vec<RowKey>,
+    pub misplaced: Vec<(RowKey, Option<Version>)>,
     /// Settled offsets of the last progress record that was appended, and whether it is acknowledged.
     appended: Option<Vec<i64>>,
     in_flight: bool,
@@ -56,7 +57,7 @@ impl Committing {
             epoch: restored.epoch,
             written_at: restored.written_at,
             versions_next: restored.versions_end,
-            vectors_next: restored.vectors_end,
+            vectors_next: restored.vectors_next,
             misplaced: Vec::new(),
             appended: None,
             in_flight: false,

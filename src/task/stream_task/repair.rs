@@ -5,7 +5,7 @@ use super::effects::forgotten;
 use crate::base::error::Result;
 use crate::base::ids::{RowKey, VectorId};
 use crate::base::time::{Now, UnixMs};
-use crate::merge::version::Version;
+use crate::merge::version::{ContentHash, Version};
 use crate::port::vector::{StoreRequest, StoredVersion};
 use crate::record::decode::{Decoded, decode, decode_row};
 use crate::record::headers;
@@ -41,11 +41,17 @@ impl StreamTask {
         }
     }
 
-    /// Keys of which the restore found the greatest entry not in the last place: append it once more.
+    /// Keys of which the restore found the greatest entry, or the null that forgets them, not in the last
+    /// place: append it once more.
     pub(super) fn answer_misplaced(&mut self, commands: &mut Commands) {
-        for key in std::mem::take(&mut self.committing.misplaced) {
-            if let Some(entry) = self.store.get(&key).filter(|_| self.items.newest(&key).is_none()) {
-                self.append_correction(&key, Some(entry.encode()), None, commands);
+        for (key, forgotten) in std::mem::take(&mut self.committing.misplaced) {
+            if self.items.newest(&key).is_some() {
+                continue;
+            }
+            match (self.store.get(&key), forgotten) {
+                (Some(entry), _) => self.append_correction(&key, Some(entry.encode()), None, commands),
+                (None, Some(version)) => self.append_correction(&key, None, Some(&forgotten_entry(version)), commands),
+                (None, None) => {}
             }
         }
     }
@@ -274,5 +280,5 @@ fn agrees(stored: Option<&StoredVersion>, entry: &Entry) -> bool {
 }
 
 fn forgotten_entry(version: Version) -> Entry {
-    Entry { version, content_hash: crate::merge::version::ContentHash(0), vector_offset: 0, tombstone: true, refused: false }
+    Entry { version, content_hash: ContentHash(0), vector_offset: 0, tombstone: true, refused: false }
 }
