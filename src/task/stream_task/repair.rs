@@ -187,12 +187,12 @@ impl StreamTask {
     fn judge_foreign_entry(&mut self, record: &RawRecord, commands: &mut Commands) {
         let Some((key, held)) = self.held(record) else { return };
         let foreign = match &record.value {
-            Some(value) => Entry::decode(value).ok().map(|entry| entry.version),
-            None => record.header_text(FORGOTTEN_HEADER).and_then(parse_version_text),
+            Some(value) => Entry::decode(value).ok().map(|entry| (entry.version, entry.content_hash)),
+            None => record.header_text(FORGOTTEN_HEADER).and_then(parse_version_text).map(|version| (version, ContentHash(0))),
         };
-        let Some(foreign) = foreign else { return };
+        let Some((foreign, hash)) = foreign else { return };
         match held {
-            Some(entry) if foreign < entry.version || record.value.is_none() => {
+            Some(entry) if (&foreign, hash) < (&entry.version, entry.content_hash) || record.value.is_none() => {
                 tracing::warn!(task = %self.id(), key = %key.id, %foreign, "a former owner's entry in the changelog is answered");
                 self.append_correction(&key, Some(entry.encode()), None, commands);
             }
