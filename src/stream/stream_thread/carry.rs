@@ -14,7 +14,6 @@ impl StreamThread {
     pub(super) fn carry_out_commands(&mut self, now: Now) -> Result<bool> {
         let mut worked = false;
         while let Some(command) = self.commands.pop_front() {
-            worked = true;
             match command {
                 Command::Append(append, token) => match self.ports.appender.append(append, token.pack()) {
                     Ok(()) => {}
@@ -35,6 +34,7 @@ impl StreamThread {
                 }
                 Command::CheckSource { life, source } => self.ask_source_check(life, source),
             }
+            worked = true;
         }
         Ok(worked)
     }
