@@ -42,6 +42,10 @@ impl StreamThread {
 
     pub(super) fn assigned(&mut self, partitions: &[TopicPartition], now: Now) {
         tracing::info!(?partitions, "assigned");
+        if self.stopping {
+            // They go on to another member when this one leaves, which it does as soon as it has drained.
+            return;
+        }
         for partition in partitions {
             if let Some(task) = self.task_of(partition) {
                 self.begin(task, now.monotonic);
