@@ -76,10 +76,19 @@ pub struct Restored {
     pub misplaced: Vec<(RowKey, Option<Version>)>,
 }
 
+/// A settled offset and what lies before it.
+type Anchor = (i64, Option<Mark>);
+
 struct Source {
     region: Region,
     topic: Arc<str>,
     settlement: Settlement,
+    /// The offset after the last record that was offered.
+    next_offered: i64,
+    /// A place that was read before the last check of the topic, and the place to be checked after it: what was
+    /// read since says nothing, a topic that was created anew would vouch for itself.
+    anchor: Anchor,
+    next_anchor: Anchor,
     present: bool,
     /// Disagreements already told, so that each is told once.
     warned: Vec<String>,
@@ -152,6 +161,9 @@ impl StreamTask {
         for (index, start) in restored.sources.into_iter().enumerate() {
             task.sources.push(Source {
                 settlement: Settlement::new(index, start.next_offset, start.mark, start.frontier),
+                next_offered: start.next_offset,
+                anchor: (start.next_offset, start.mark),
+                next_anchor: (start.next_offset, start.mark),
                 region: start.region,
                 topic: start.topic,
                 present: start.present,
@@ -170,9 +182,14 @@ impl StreamTask {
         self.life
     }
 
-    /// Takes a polled record of one of its sources. A record before the source's position is one that was
-    /// fetched before a restart of the fetch, and is dropped.
+    /// Takes a polled record of one of its sources. One that was offered before is dropped: settled twice, it
+    /// would take the settled offset back (INV-4).
     pub fn offer(&mut self, source: usize, record: RawRecord) {
+        let known = &mut self.sources[source];
+        if !known.present || record.offset < known.next_offered {
+            return;
+        }
+        known.next_offered = record.offset + 1;
         self.metrics.polled(source);
         self.group.push(source, record);
     }
