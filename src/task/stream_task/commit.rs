@@ -3,8 +3,8 @@
 use super::{Restored, SourceStart, StreamTask};
 use crate::base::ids::{RowKey, TopicPartition};
 use crate::base::time::{Now, UnixMs};
-use crate::merge::version::Version;
 use crate::merge::hlc::Hlc;
+use crate::merge::version::Version;
 use crate::processor::admit::EARLY_MS_MAX;
 use crate::store::progress::{PROGRESS_KEY, Progress, SourceProgress};
 use crate::task::command::{Command, Commands, Purpose};
