@@ -53,7 +53,7 @@ pub struct Restore {
 
 enum State {
     Begin,
-    Reading { image: Image, position: i64, end: i64, partitions: i32 },
+    Reading { image: Box<Image>, position: i64, end: i64, partitions: i32 },
 }
 
 impl Restore {
@@ -74,7 +74,7 @@ impl Restore {
                 let partitions = self.check_topics(reader)?;
                 let bounds = reader.bounds(&changelog)?;
                 reader.open(&changelog, bounds.first)?;
-                let image = Image::new(self.request.collections.clone());
+                let image = Box::new(Image::new(self.request.collections.clone()));
                 self.state = State::Reading { image, position: bounds.first, end: bounds.end, partitions };
                 Ok(None)
             }
@@ -92,7 +92,7 @@ impl Restore {
                 let State::Reading { image, end, partitions, .. } = std::mem::replace(&mut self.state, State::Begin) else {
                     return Err(Error::fatal("a restore ended in a state that it was not in"));
                 };
-                self.finish(reader, image, end, partitions).map(Some)
+                self.finish(reader, *image, end, partitions).map(Some)
             }
         }
     }
