@@ -7,15 +7,17 @@ use serde::Serialize;
 
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ThreadReport {
+    /// The group has told this member what it has, be it nothing.
+    pub joined: bool,
     pub tasks: Vec<TaskReport>,
     /// Of all tasks that this thread has held, ended ones included.
     pub totals: Totals,
 }
 
 impl ThreadReport {
-    /// Every task is restored and runs.
+    /// It is a member of its group, and every task is restored and runs.
     pub fn is_ready(&self) -> bool {
-        self.tasks.iter().all(|task| task.state == "running")
+        self.joined && self.tasks.iter().all(|task| task.state == "running")
     }
 }
 

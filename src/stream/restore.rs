@@ -13,16 +13,17 @@ use crate::port::log::LogReader;
 use crate::record::collection::Collections;
 use crate::record::raw::RawRecord;
 use crate::store::VersionStore;
-use crate::store::entry::{Entry, FORGOTTEN_HEADER, parse_version_text};
+use crate::store::entry::{Entry, EntryError, FORGOTTEN_HEADER, parse_version_text};
 use crate::store::memory::MemoryStore;
-use crate::store::progress::{PROGRESS_KEY, Progress};
+use crate::store::progress::{PROGRESS_KEY, Progress, ProgressError};
 use crate::store::row_key;
-use crate::stream::source_check::check;
+use crate::stream::source_check::{Patience, check};
 use crate::task::settings::TaskTopics;
 use crate::task::settlement::Mark;
 use crate::task::stream_task::{Restored, SourceStart};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// What a restore is asked for.
@@ -35,6 +36,8 @@ pub struct RestoreRequest {
     pub sources: Vec<(Region, Arc<str>)>,
     pub collections: Arc<Collections>,
     pub safety_window: Duration,
+    /// Set when nobody waits for it any more.
+    pub cancelled: Arc<AtomicBool>,
 }
 
 /// A finished restore: the task's state, its partition count, and what an operator should know.
@@ -82,7 +85,7 @@ impl Restore {
                 let mut records = Vec::new();
                 let next = reader.read(&mut records)?;
                 for record in records.iter().filter(|record| record.offset < *end) {
-                    image.apply(record);
+                    image.apply(record)?;
                 }
                 *position = next;
                 Ok(None)
@@ -132,8 +135,18 @@ impl Restore {
         let clean = progress.is_some_and(|progress| progress.closed) || (progress.is_none() && image.entries_read == 0);
         let reassert_from = match clean {
             true => None,
-            false => tail_begin(reader, vectors, vectors_bounds.first, vectors_bounds.end, self.request.safety_window)?,
+            false => {
+                let tail = tail_begin(reader, vectors, vectors_bounds.first, vectors_bounds.end, self.request.safety_window)?;
+                let handed_on = progress.and_then(|progress| progress.suspect_from);
+                tail.into_iter().chain(handed_on).min()
+            }
         };
+        if image.unreadable > 0 {
+            warnings.push(format!(
+                "{} records of {} can't be read and are passed over",
+                image.unreadable, self.request.topics.versions_changelog
+            ));
+        }
         let entries_read = image.entries_read;
         let restored = Restored {
             sources,
@@ -144,6 +157,7 @@ impl Restore {
             vectors_end: vectors_bounds.end,
             reassert_from,
             misplaced: image.misplaced.into_iter().collect(),
+            forgotten: image.put_again.into_iter().collect(),
             store: Box::new(image.store),
         };
         Ok(RestoreResult { restored, partitions, warnings, entries_read })
@@ -179,7 +193,10 @@ fn tail_begin(
     while end - back >= first {
         reader.open(vectors, end - back)?;
         let mut records = Vec::new();
-        while reader.read(&mut records)? < end {}
+        let mut patience = Patience::default();
+        while reader.read(&mut records)? < end {
+            patience.spend(vectors)?;
+        }
         reader.close();
         if let Some(last) = records.last() {
             let since = UnixMs(last.appended_at.0).minus(window);
@@ -200,6 +217,8 @@ struct Image {
     /// Up to which version a key was forgotten, as long as nothing newer was put.
     forgotten: HashMap<RowKey, Version>,
     misplaced: HashSet<RowKey>,
+    /// Keys that something older was put for after they had been forgotten, with what was forgotten.
+    put_again: HashMap<RowKey, Version>,
     entries_read: u64,
     unreadable: u64,
 }
@@ -212,25 +231,27 @@ impl Image {
             progress: None,
             forgotten: HashMap::new(),
             misplaced: HashSet::new(),
+            put_again: HashMap::new(),
             entries_read: 0,
             unreadable: 0,
         }
     }
 
-    fn apply(&mut self, record: &RawRecord) {
+    fn apply(&mut self, record: &RawRecord) -> Result<()> {
         if record.key.as_deref() == Some(PROGRESS_KEY.as_bytes()) {
-            self.apply_progress(record);
-            return;
+            return self.apply_progress(record);
         }
         let key = record.key.as_deref().and_then(|key| row_key::parse(key, &self.collections).ok());
         let Some(key) = key else {
             self.unreadable += 1;
-            return;
+            return Ok(());
         };
         self.entries_read += 1;
         match &record.value {
             Some(value) => match Entry::decode(value) {
                 Ok(entry) => self.put(key, entry),
+                // Without it an older change would win: better no task than a wrong one.
+                Err(error @ EntryError::UnknownFormat(_)) => return Err(Error::refuse(error)),
                 Err(error) => {
                     tracing::error!(topic = %record.topic, partition = record.partition, offset = record.offset, %error, "an entry of the versions changelog can't be read");
                     self.unreadable += 1;
@@ -242,9 +263,10 @@ impl Image {
                 }
             }
         }
+        Ok(())
     }
 
-    fn apply_progress(&mut self, record: &RawRecord) {
+    fn apply_progress(&mut self, record: &RawRecord) -> Result<()> {
         match record.value.as_deref().map(Progress::decode) {
             Some(Ok(progress)) => {
                 let newer = self.progress.as_ref().is_none_or(|(held, _)| progress.epoch >= held.epoch);
@@ -252,16 +274,19 @@ impl Image {
                     self.progress = Some((progress, record.offset));
                 }
             }
+            Some(Err(error @ ProgressError::UnknownFormat(_))) => return Err(Error::refuse(error)),
             Some(Err(error)) => {
                 tracing::error!(topic = %record.topic, partition = record.partition, offset = record.offset, %error, "a progress record can't be read");
                 self.unreadable += 1;
             }
             None => {}
         }
+        Ok(())
     }
 
     fn put(&mut self, key: RowKey, entry: Entry) {
-        if self.forgotten.get(&key).is_some_and(|forgotten| entry.version <= *forgotten) {
+        if let Some(forgotten) = self.forgotten.get(&key).filter(|forgotten| entry.version <= **forgotten) {
+            self.put_again.insert(key, forgotten.clone());
             return;
         }
         let stamp = |entry: &Entry| (entry.version.clone(), entry.content_hash);
@@ -272,6 +297,7 @@ impl Image {
             _ => {
                 self.misplaced.remove(&key);
                 self.forgotten.remove(&key);
+                self.put_again.remove(&key);
                 self.store.put(&key, entry);
             }
         }
@@ -285,6 +311,7 @@ impl Image {
             }
             _ => {
                 self.misplaced.remove(&key);
+                self.put_again.remove(&key);
                 self.store.remove(&key);
                 self.forgotten.insert(key, version);
             }

@@ -156,6 +156,12 @@ impl Versions for VersionsView<'_> {
             Some(entry) => (entry.clone(), true),
             None => (self.store.get(key)?, false),
         };
-        Some(Holder { version: entry.version, content_hash: entry.content_hash, tombstone: entry.tombstone, in_flight })
+        Some(Holder {
+            version: entry.version,
+            content_hash: entry.content_hash,
+            tombstone: entry.tombstone,
+            refused: entry.refused,
+            in_flight,
+        })
     }
 }
