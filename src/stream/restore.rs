@@ -54,6 +54,7 @@ pub struct Restore {
     state: State,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one of it for each restore under way")]
 enum State {
     Begin,
     Reading { image: Image, position: i64, end: i64, partitions: i32 },

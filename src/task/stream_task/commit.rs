@@ -110,7 +110,8 @@ impl StreamTask {
         let due = now.monotonic >= self.committing.next_commit;
         let settled: Vec<i64> = self.sources.iter().map(|source| source.settlement.next_offset()).collect();
         let news = self.committing.appended.as_ref() != Some(&settled);
-        if !closing && !(due && news && !self.draining) {
+        let periodic = due && news && !self.draining;
+        if !closing && !periodic {
             if due {
                 self.committing.next_commit = now.monotonic + self.settings.commit_interval;
             }
