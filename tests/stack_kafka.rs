@@ -1,5 +1,8 @@
 //! The Kafka adapter against a real broker. Skipped unless DRIFTLESS_US_KAFKA names one (`scripts/stack.sh env`).
 
+// Against real servers time is real, and a member in a process of its own speaks through its standard output.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
+
 #[path = "stack_kafka/broker.rs"]
 mod broker;
 #[path = "stack_kafka/churn.rs"]
@@ -10,7 +13,7 @@ mod member;
 use broker::RealLog;
 use driftless::base::error::Remedy;
 use driftless::base::ids::TopicPartition;
-use driftless::port::log::LogReader;
+use driftless::port::log::{LogEvent, LogReader};
 use driftless::testing::conformance::log::{self, LogUnderTest, Member, append, plain, read_to_end, until};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +29,7 @@ fn the_log_ports_behave_so_under_an_eager_protocol_too() {
     let Some(mut real) = RealLog::connect() else { return };
     real.set("partition.assignment.strategy", "range");
     log::nothing_is_fetched_before_it_is_asked_for_and_a_second_request_goes_back(&mut real);
-    log::a_paused_partition_is_silent_and_loses_nothing(&mut real);
     log::a_revocation_waits_for_its_release(&mut real);
-    log::a_member_that_leaves_hands_its_partitions_over(&mut real);
     log::a_position_beyond_the_log_is_reported_and_can_be_mended(&mut real);
 }
 
@@ -101,6 +102,99 @@ fn header_names_that_are_not_utf8_stop_nothing() {
 }
 
 #[test]
+fn every_record_wakes_a_member_that_sleeps() {
+    let Some(mut real) = RealLog::connect() else { return };
+    // Statistics would wake it every second.
+    real.set("statistics.interval.ms", "0");
+    let local = real.unique("wake");
+    let mirror: Arc<str> = Arc::from(format!("us.{local}"));
+    let group = real.unique("group");
+    real.create_topic(&local, 1);
+    real.create_topic(&mirror, 1);
+    let mut member = Member::join(&mut real, &group, &local, &mirror);
+    let theirs = TopicPartition::new(mirror, 0);
+    let mut appender = real.appender();
+    for offset in 0..100 {
+        appender.append(plain(&theirs, "x"), 0).unwrap();
+        loop {
+            member.poll();
+            if member.has(&theirs, offset) {
+                break;
+            }
+            let slept = std::time::Instant::now();
+            real.sleep_until_woken(Duration::from_secs(20));
+            assert!(slept.elapsed() < Duration::from_secs(20), "not woken for record {offset}");
+        }
+    }
+}
+
+#[test]
+fn f10_of_two_members_with_one_instance_id_the_older_is_told_to_end() {
+    let Some(mut real) = RealLog::connect() else { return };
+    let local = real.unique("fenced");
+    let group = real.unique("group");
+    real.create_topic(&local, 2);
+    real.instance("the-same");
+    let mut older = real.join(&group, &local, &local);
+    let mut events = Vec::new();
+    until(&mut real, "the older member's assignment", |_| {
+        older.poll(100, &mut events);
+        events.iter().any(|event| matches!(event, LogEvent::Assigned(_))).then_some(())
+    });
+    let mut newer = real.join(&group, &local, &local);
+    let error = until(&mut real, "the end of the older member", |_| {
+        newer.poll(100, &mut Vec::new());
+        events.clear();
+        older.poll(100, &mut events);
+        events.drain(..).find_map(|event| match event {
+            LogEvent::Fault(error) if error.remedy == Remedy::Fatal => Some(error),
+            _ => None,
+        })
+    });
+    assert!(error.to_string().contains("group_instance_id"), "{error}");
+    let started = std::time::Instant::now();
+    drop(older);
+    assert!(started.elapsed() < Duration::from_secs(5), "a fenced member must not hang when it ends");
+}
+
+#[test]
+fn f11_a_mirror_that_is_created_again_under_a_member_is_noticed_and_nothing_hangs() {
+    let Some(mut real) = RealLog::connect() else { return };
+    let local = real.unique("again");
+    let mirror: Arc<str> = Arc::from(format!("us.{local}"));
+    let group = real.unique("group");
+    real.create_topic(&local, 1);
+    real.create_topic(&mirror, 1);
+    let theirs = TopicPartition::new(Arc::clone(&mirror), 0);
+    append(&mut real, &theirs, &["a", "b", "c", "d"]);
+    let mut member = Member::join(&mut real, &group, &local, &mirror);
+    until(&mut real, "the mirror's records", |_| {
+        member.poll();
+        member.has(&theirs, 3).then_some(())
+    });
+    real.delete_topic(&mirror);
+    for _ in 0..100 {
+        member.poll();
+        real.wait();
+    }
+    real.create_topic(&mirror, 1);
+    append(&mut real, &theirs, &["new"]);
+    until(&mut real, "the report that the position is beyond the new log", |_| {
+        member.poll();
+        (!member.out_of_range.is_empty()).then_some(())
+    });
+    member.records.clear();
+    member.fetch(&theirs, 0);
+    until(&mut real, "the new log's record", |_| {
+        member.poll();
+        member.has(&theirs, 0).then_some(())
+    });
+    let started = std::time::Instant::now();
+    drop(member);
+    assert!(started.elapsed() < Duration::from_secs(5), "leaving must not hang");
+}
+
+#[test]
 fn an_appender_that_meets_no_broker_gives_records_back_when_its_queue_is_full() {
     use driftless::port::log::{AppendRefused, Appender};
     let settings = broker::settings("127.0.0.1:1", "nobody", &[("queue.buffering.max.messages", "10")]);
@@ -130,24 +224,19 @@ fn group_member_process() {
     member::run_if_asked();
 }
 
+/// Side by side, since most of it is waiting for session time-outs.
 #[test]
-fn members_come_go_stall_and_die_under_cooperative_sticky() {
-    churn::run("cooperative-sticky", false, 1);
-}
-
-#[test]
-fn members_come_go_stall_and_die_under_range() {
-    churn::run("range", false, 2);
-}
-
-#[test]
-fn members_come_go_stall_and_die_under_roundrobin() {
-    churn::run("roundrobin", false, 3);
-}
-
-#[test]
-fn static_members_come_go_stall_and_die() {
-    churn::run("cooperative-sticky", true, 4);
+fn members_come_go_stall_and_die_and_nothing_is_lost_or_stuck() {
+    let mut runs = vec![("cooperative-sticky", false), ("range", false), ("roundrobin", false), ("cooperative-sticky", true)];
+    if std::env::var_os("DRIFTLESS_CHURN").is_some() {
+        // KIP-848, whose session time-out is the broker's: 45 s.
+        runs.push(("consumer", false));
+    }
+    std::thread::scope(|scope| {
+        for ((strategy, is_static), seed) in runs.into_iter().zip(1..) {
+            scope.spawn(move || churn::run(strategy, is_static, seed));
+        }
+    });
 }
 
 /// Not a test of correctness: prints how fast a partition of small records is read back.

@@ -1,6 +1,8 @@
 //! The Milvus adapter on a real Milvus. `DRIFTLESS_US_MILVUS` names it (see `scripts/stack.sh env`); without
 //! it these tests do nothing. The outage needs `DRIFTLESS_STACK` too, the script that kills and starts it.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "it runs against real servers, in real time")]
+
 use driftless::adapter::milvus::{MilvusAdmin, MilvusSettings, MilvusStore};
 use driftless::base::ids::{CollectionId, Region, VectorId};
 use driftless::merge::hlc::Hlc;
@@ -9,26 +11,41 @@ use driftless::port::log::Wake;
 use driftless::port::vector::{RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, VectorStore};
 use driftless::record::collection::{CollectionSpec, Collections, IdKind, IndexKind, Metric};
 use driftless::testing::conformance::vector::{Factory, Row, run};
+use milvus::v2::prelude::{ClientV2, ConnectConfig, ReleaseCollectionRequest};
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Runtime;
+
+/// Held shared by every test, and alone by the one that kills the server.
+static SERVER: RwLock<()> = RwLock::new(());
 
 struct Milvus {
     runtime: Runtime,
     settings: MilvusSettings,
+    _share: Option<RwLockReadGuard<'static, ()>>,
+}
+
+fn uri_from_environment() -> Option<String> {
+    let uri = std::env::var("DRIFTLESS_US_MILVUS").ok();
+    if uri.is_none() {
+        eprintln!("skipped: DRIFTLESS_US_MILVUS is not set; eval \"$(scripts/stack.sh env)\" sets it");
+    }
+    uri
 }
 
 impl Milvus {
     fn from_environment() -> Option<Self> {
-        let Ok(uri) = std::env::var("DRIFTLESS_US_MILVUS") else {
-            eprintln!("skipped: DRIFTLESS_US_MILVUS is not set; eval \"$(scripts/stack.sh env)\" sets it");
-            return None;
-        };
+        let uri = uri_from_environment()?;
+        let share = SERVER.read().unwrap_or_else(PoisonError::into_inner);
+        Some(Self { _share: Some(share), ..Self::at(&uri) })
+    }
+
+    fn at(uri: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        Some(Self { runtime: runtime.expect("a runtime"), settings: MilvusSettings::new(uri) })
+        Self { runtime: runtime.expect("a runtime"), settings: MilvusSettings::new(uri), _share: None }
     }
 
     fn admin(&self) -> MilvusAdmin {
@@ -39,6 +56,10 @@ impl Milvus {
     fn open(&self, specs: Vec<CollectionSpec>) -> Client {
         let collections = Arc::new(Collections::new(specs));
         self.runtime.block_on(self.admin().prepare(&collections)).expect("collections are there");
+        self.client(collections)
+    }
+
+    fn client(&self, collections: Arc<Collections>) -> Client {
         let (ring, woken) = channel();
         // The receiver is gone only when the test is over.
         let wake: Wake = Arc::new(move || ring.send(()).unwrap_or(()));
@@ -200,15 +221,75 @@ fn a_whole_collection_is_read_page_by_page() {
     assert_eq!(versions.len(), 20_000);
 }
 
+/// f49 among them: whatever the content's fault is, halving the batch must find it.
+#[test]
+fn what_milvus_refuses_is_told_from_what_it_cannot_do_now() {
+    let Some(milvus) = Milvus::from_environment() else { return };
+    let spec = CollectionSpec { id: IdKind::Text { max_bytes: 8 }, ..spec("refused", 4) };
+    let mut client = milvus.open(vec![spec.clone()]);
+    let text_rows = |ids: &[&str]| RowBatch {
+        ids: ids.iter().map(|id| VectorId::Text((*id).into())).collect(),
+        ..rows(0..ids.len() as i64, 4, 1)
+    };
+    let too_long = text_rows(&["good", "too-long-by-far"]);
+    let mut not_finite = text_rows(&["good", "bad"]);
+    not_finite.vectors[5] = f32::NAN;
+    let mut too_large = text_rows(&(0..1_100).map(|_| "same").collect::<Vec<_>>());
+    for (place, id) in too_large.ids.iter_mut().enumerate() {
+        *id = VectorId::Text(place.to_string().into());
+    }
+    let wide = format!("{{\"x\":\"{}\"}}", "y".repeat(64_000)).into_bytes();
+    too_large.metadata.fill(wide);
+    let mut reserved = text_rows(&["bad"]);
+    reserved.metadata[0] = br#"{"$meta":1}"#.to_vec();
+    let bad = [("too long", too_long), ("not finite", not_finite), ("over 64 MiB", too_large), ("reserved", reserved)];
+    for (what, batch) in bad {
+        let outcome = client.write(batch);
+        assert!(matches!(outcome, Err(StoreError::Refused(_))), "{what}: {outcome:?}");
+    }
+    assert!(milvus.rows(&spec).is_empty(), "nothing of a refused batch is written");
+
+    let absent = Arc::new(Collections::new(vec![CollectionSpec { name: fresh("nonesuch"), ..spec }]));
+    let mut client = milvus.client(absent);
+    let outcome = client.write(text_rows(&["good"]));
+    assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "no such collection: {outcome:?}");
+}
+
+/// Milvus takes writes to a collection that is not loaded (they are in its log); only reading has to wait.
+#[test]
+fn an_unloaded_collection_is_unavailable_to_reads_until_it_is_loaded_again() {
+    let Some(milvus) = Milvus::from_environment() else { return };
+    let spec = spec("unloaded", 4);
+    let mut client = milvus.open(vec![spec.clone()]);
+    milvus.runtime.block_on(async {
+        let sdk = ClientV2::new(&ConnectConfig::new().uri(&milvus.settings.uri)).await.expect("Milvus is reached");
+        let request = ReleaseCollectionRequest::builder().collection_name(&spec.name).build().expect("a request");
+        sdk.release_collection(request).await.expect("released");
+    });
+    client.write(rows(0..10, 4, 1)).expect("acknowledged");
+    let read_back = || StoreRequest::ReadBack((0..10).map(VectorId::Int).collect());
+    let outcome = client.call(read_back());
+    assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+    let collections = Collections::new(vec![spec]);
+    let findings = milvus.runtime.block_on(milvus.admin().check(&collections)).expect("checked");
+    assert!(findings.iter().any(|finding| finding.problem.contains("not loaded")), "{findings:?}");
+
+    milvus.runtime.block_on(milvus.admin().prepare(&collections)).expect("loaded");
+    let Ok(StoreReply::ReadBack(found)) = client.call(read_back()) else { panic!("not read back") };
+    assert_eq!(found.len(), 10);
+}
+
 /// f47, and the bad case of a stopped server: every write is answered within its deadline, nothing that was
 /// acknowledged is missing afterwards, and the same client goes on by itself.
 #[test]
 fn f47_a_server_killed_under_load_costs_no_acknowledged_row() {
-    let Some(milvus) = Milvus::from_environment() else { return };
+    let Some(uri) = uri_from_environment() else { return };
     let Ok(stack) = std::env::var("DRIFTLESS_STACK") else {
         eprintln!("skipped: DRIFTLESS_STACK is not set; eval \"$(scripts/stack.sh env)\" sets it");
         return;
     };
+    let _alone = SERVER.write().unwrap_or_else(PoisonError::into_inner);
+    let milvus = Milvus::at(&uri);
     let spec = spec("outage", 16);
     let mut client = milvus.open(vec![spec.clone()]);
     let order = move |verb: &str| {
@@ -254,13 +335,8 @@ fn f47_a_server_killed_under_load_costs_no_acknowledged_row() {
 
 #[test]
 fn a_server_that_is_not_there_is_unavailable_at_once() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let milvus = Milvus { runtime, settings: MilvusSettings::new("http://127.0.0.1:1") };
-    let (ring, woken) = channel();
-    let wake: Wake = Arc::new(move || ring.send(()).unwrap_or(()));
-    let collections = Arc::new(Collections::new(vec![spec("nowhere", 2)]));
-    let store = MilvusStore::new(milvus.runtime.handle().clone(), collections, &milvus.settings, wake);
-    let mut client = Client { store: store.expect("settings are good"), woken, next_token: 0 };
+    let milvus = Milvus::at("http://127.0.0.1:1");
+    let mut client = milvus.client(Arc::new(Collections::new(vec![spec("nowhere", 2)])));
     let outcome = client.write(rows(0..1, 2, 1));
     assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
 }

@@ -38,14 +38,15 @@ pub trait GroupConsumer: Send {
     fn poll(&mut self, max: usize, events: &mut Vec<LogEvent>);
 
     /// Begins (or begins again) to fetch at `offset`. The partition is an assigned one or a co-partition of
-    /// one: a mirror's partition with the same number. Records fetched earlier from it are dropped.
+    /// one: a mirror's partition with the same number. Records fetched earlier from it are dropped, and it is not
+    /// paused afterwards.
     fn fetch_from(&mut self, partition: &TopicPartition, offset: i64) -> Result<()>;
 
     /// Stops fetching partitions that the group does not own by itself (mirrors).
     fn stop_fetching(&mut self, partitions: &[TopicPartition]) -> Result<()>;
 
     /// Answers `Revoked` or `Lost`: lets go of these subscribed partitions and of every co-partition that
-    /// was being fetched beside them.
+    /// was being fetched beside them. Until then a log may hold back every other partition too, as Kafka does.
     fn release(&mut self, partitions: &[TopicPartition]) -> Result<()>;
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<()>;

@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct RealLog {
     servers: String,
     properties: BTreeMap<String, String>,
+    instance: Option<String>,
     admin: AdminClient<DefaultClientContext>,
     runtime: tokio::runtime::Runtime,
     woken: Arc<(Mutex<bool>, Condvar)>,
@@ -54,7 +55,7 @@ impl RealLog {
         let admin = ClientConfig::new().set("bootstrap.servers", &servers).create().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let woken = Arc::new((Mutex::new(false), Condvar::new()));
-        Some(Self { servers, properties: BTreeMap::new(), admin, runtime, woken })
+        Some(Self { servers, properties: BTreeMap::new(), instance: None, admin, runtime, woken })
     }
 
     /// A property for the clients made from now on.
@@ -62,8 +63,32 @@ impl RealLog {
         self.properties.insert(name.to_owned(), value.to_owned());
     }
 
+    /// The static id of the members made from now on.
+    pub fn instance(&mut self, id: &str) {
+        self.instance = Some(id.to_owned());
+    }
+
     fn settings(&self, group: &str) -> KafkaSettings {
-        KafkaSettings { properties: self.properties.clone(), ..settings(&self.servers, group, &[]) }
+        KafkaSettings {
+            properties: self.properties.clone(),
+            group_instance_id: self.instance.clone(),
+            ..settings(&self.servers, group, &[])
+        }
+    }
+
+    pub fn sleep_until_woken(&self, patience: Duration) {
+        let (woken, changed) = &*self.woken;
+        let woken = woken.lock().unwrap();
+        let (mut woken, _) = changed.wait_timeout_while(woken, patience, |woken| !*woken).unwrap();
+        *woken = false;
+    }
+
+    pub fn delete_topic(&self, topic: &str) {
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
+        let deleted = self.runtime.block_on(self.admin.delete_topics(&[topic], &options)).unwrap();
+        deleted.into_iter().for_each(|result| {
+            result.unwrap();
+        });
     }
 
     fn wake(&self) -> Wake {
@@ -156,9 +181,6 @@ impl LogUnderTest for RealLog {
     }
 
     fn wait(&mut self) {
-        let (woken, changed) = &*self.woken;
-        let woken = woken.lock().unwrap();
-        let (mut woken, _) = changed.wait_timeout_while(woken, Duration::from_millis(20), |woken| !*woken).unwrap();
-        *woken = false;
+        self.sleep_until_woken(Duration::from_millis(20));
     }
 }

@@ -101,8 +101,13 @@ pub fn run_if_asked() {
     let Ok(asked) = std::env::var(ASKED) else { return };
     let asked: Vec<&str> = asked.split('\n').collect();
     let [servers, group, strategy, instance, local, mirror] = asked[..] else { panic!("{asked:?}") };
-    let properties = [("partition.assignment.strategy", strategy), ("session.timeout.ms", "6000")];
-    let mut settings = broker::settings(servers, group, &properties);
+    let mut settings = match strategy {
+        "consumer" => broker::settings(servers, group, &[("group.protocol", strategy)]),
+        _ => {
+            let classic = [("partition.assignment.strategy", strategy), ("session.timeout.ms", "6000")];
+            broker::settings(servers, group, &classic)
+        }
+    };
     settings.group_instance_id = (!instance.is_empty()).then(|| instance.to_owned());
 
     let (wake, woken) = channel();

@@ -172,11 +172,6 @@ impl Broker {
         self.lock().groups.get(group)?.committed.get(partition).copied()
     }
 
-    /// The group's generation: it grows with every join, departure and death.
-    pub fn generation(&self, group: &str) -> u64 {
-        self.lock().groups.get(group).map_or(0, Group::generation)
-    }
-
     pub(super) fn new_client(&self) -> ClientId {
         ClientId(self.lock().next_id())
     }

@@ -159,11 +159,11 @@ impl GroupConsumer for EmbeddedConsumer {
     }
 
     fn fetch_from(&mut self, partition: &TopicPartition, offset: i64) -> Result<()> {
-        if !self.held.iter().any(|held| belongs_to(partition, held)) {
+        // One that is leaving is accepted, though silent: its revocation may be in the same poll's events.
+        if !self.held.iter().chain(&self.leaving).any(|held| belongs_to(partition, held)) {
             return Err(Error::retry(format!("{partition} is not ours to fetch: wait for its assignment")));
         }
-        let paused = self.fetches.get(partition).is_some_and(|fetch| fetch.paused);
-        self.fetches.insert(partition.clone(), Fetch { position: offset, paused });
+        self.fetches.insert(partition.clone(), Fetch { position: offset, paused: false });
         self.broker.watch(partition, self.client, &self.wake);
         Ok(())
     }

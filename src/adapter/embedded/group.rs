@@ -35,7 +35,6 @@ struct Member {
 
 #[derive(Default)]
 pub(super) struct Group {
-    generation: u64,
     members: BTreeMap<MemberId, Member>,
     pub committed: BTreeMap<TopicPartition, i64>,
 }
@@ -44,11 +43,6 @@ pub(super) struct Group {
 pub(super) type PartitionCounts = BTreeMap<Arc<str>, i32>;
 
 impl Group {
-    /// Grows with every change of the membership or of what is to be shared out.
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
     pub fn contains(&self, member: MemberId) -> bool {
         self.members.contains_key(&member)
     }
@@ -100,7 +94,6 @@ impl Group {
 
     /// Shares the partitions of all subscribed topics out anew, moving as few as an even spread allows.
     pub fn rebalance(&mut self, counts: &PartitionCounts) {
-        self.generation += 1;
         let mut unassigned = self.subscribed_partitions(counts);
         for member in self.members.values_mut() {
             member.target.retain(|partition| member.topics.contains(&partition.topic) && unassigned.remove(partition));

@@ -1,12 +1,12 @@
 use super::broker::{Broker, Message, TimestampType};
 use super::mirror::MirrorLink;
 use super::vector::{Database, EmbeddedStore};
-use super::{EmbeddedAppender, EmbeddedConsumer};
+use super::{EmbeddedAppender, EmbeddedConsumer, EmbeddedReader};
 use crate::base::ids::{CollectionId, Region, TopicPartition, VectorId};
 use crate::base::time::{Clock, Now, UnixMs};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
-use crate::port::log::{Append, AppendRefused, Appender, GroupConsumer, LogEvent, Wake};
+use crate::port::log::{Append, AppendRefused, Appender, GroupConsumer, LogEvent, LogReader, Wake};
 use crate::port::vector::{RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, VectorStore};
 use crate::record::collection::{CollectionSpec, Collections, IdKind, IndexKind, Metric};
 use bytes::Bytes;
@@ -145,6 +145,20 @@ fn a_position_that_retention_has_passed_stops_the_partition_with_one_event() {
 }
 
 #[test]
+fn a_read_passes_over_holes_also_at_the_end() {
+    let broker = broker(&ManualClock::default());
+    put(&broker, &local(0), "a");
+    broker.leave_hole(&local(0)).expect("there");
+    put(&broker, &local(0), "b");
+    broker.leave_hole(&local(0)).expect("there");
+    let mut reader = EmbeddedReader::new(broker);
+    reader.open(&local(0), 1).expect("there");
+    let mut records = Vec::new();
+    assert_eq!(reader.read(&mut records), Ok(4));
+    assert_eq!(records.iter().map(|record| record.offset).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
 fn a_paused_partition_keeps_its_position() {
     let broker = broker(&ManualClock::default());
     let mut consumer = member(&broker);
@@ -264,4 +278,18 @@ fn a_store_answers_after_its_latency_and_a_bad_batch_leaves_nothing_behind() {
         Ok(StoreReply::ReadBack(found)) => assert_eq!(found.iter().map(|v| v.id.clone()).collect::<Vec<_>>(), [VectorId::Int(2)]),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_write_that_the_check_refuses_is_not_carried_out() {
+    let database = database(&ManualClock::default());
+    let mut store = EmbeddedStore::new(database.clone(), Duration::ZERO, silent());
+    let throttled = || StoreError::Throttled("rate limit exceeded".to_owned());
+    database.check_writes_with(Some(Box::new(move |_, batch| if batch.ids.len() > 1 { Err(throttled()) } else { Ok(()) })));
+    store.submit(CollectionId(0), batch(&[1, 2], "{}"), 1);
+    store.submit(CollectionId(0), batch(&[3], "{}"), 2);
+    let answers = responses(&mut store);
+    assert_eq!(answers[0].outcome, Err(throttled()));
+    assert!(answers[1].outcome.is_ok());
+    assert_eq!(database.rows(CollectionId(0)), 1);
 }

@@ -54,11 +54,6 @@ impl Database {
         self.lock().rows.get(&collection).map_or(0, BTreeMap::len)
     }
 
-    /// Writes so far; it grows with every batch carried out.
-    pub fn written_at(&self) -> u64 {
-        self.lock().written_at
-    }
-
     pub fn check_writes_with(&self, check: Option<WriteCheck>) {
         self.lock().check = check;
     }

@@ -116,7 +116,7 @@ impl Assignment {
         answer_due
     }
 
-    /// Wants a partition to be read from `offset` on. If it is paused it stays so.
+    /// Wants a partition to be read from `offset` on. It is not paused afterwards.
     pub fn fetch_from(&mut self, partition: &TopicPartition, offset: i64) -> Result<()> {
         let Some(index) = self.topics.iter().position(|topic| topic.name == partition.topic) else {
             return Err(Error::fatal(format!("{partition} belongs to no subscribed topic")));
@@ -134,6 +134,7 @@ impl Assignment {
         let slot = &mut slots[number];
         slot.wanted = Some(self.requests);
         slot.position = offset.max(0);
+        slot.paused = false;
         self.changed = true;
         Ok(())
     }

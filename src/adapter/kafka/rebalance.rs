@@ -169,6 +169,8 @@ fn fatal(code: RDKafkaErrorCode, text: &str) -> Error {
 /// librdkafka's log, as ours.
 pub(super) fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
+        // All clients are given the same pass-through properties; each grumbles about those that are not for it.
+        _ if facility == "CONFWARN" => tracing::debug!(target: "librdkafka", facility, "{message}"),
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
             tracing::error!(target: "librdkafka", facility, "{message}");
         }

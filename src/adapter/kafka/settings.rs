@@ -90,11 +90,30 @@ impl KafkaSettings {
 
     pub(super) fn group_consumer(&self) -> Result<ClientConfig> {
         let mut config = self.client("worker", GROUP, GROUP_FIXED)?;
+        if self.properties.get("group.protocol").is_some_and(|protocol| protocol == "consumer") {
+            self.use_consumer_protocol(&mut config)?;
+        }
         config.set("group.id", &self.application_id);
         if let Some(instance) = &self.group_instance_id {
             config.set("group.instance.id", instance);
         }
         Ok(config)
+    }
+
+    /// KIP-848: the broker assigns, and has the time-outs in its own configuration.
+    fn use_consumer_protocol(&self, config: &mut ClientConfig) -> Result<()> {
+        if self.group_instance_id.is_some() {
+            return Err(Error::refuse(
+                "Kafka property group.protocol = consumer does not work together with group_instance_id \
+                 (librdkafka ends with UNRELEASED_INSTANCE_ID): remove one of them",
+            ));
+        }
+        for name in ["partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms"] {
+            if !self.properties.contains_key(name) {
+                config.remove(name);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn log_reader(&self) -> Result<ClientConfig> {

@@ -19,9 +19,10 @@ use std::time::Duration;
 const ADMIN_DEADLINE: Duration = Duration::from_secs(30);
 const LOAD_DEADLINE: Duration = Duration::from_secs(120);
 
-/// Codes of Milvus that say "there is none": a collection, an index (2.3 gives the old code alone for some).
+/// Codes of Milvus that say "there is none" (2.3 gives the old code alone for some).
 const COLLECTION_NOT_FOUND: i32 = 100;
 const INDEX_NOT_FOUND: i32 = 700;
+const DATABASE_NOT_FOUND: i32 = 800;
 const LEGACY_COLLECTION_NOT_EXISTS: i32 = 4;
 const LEGACY_INDEX_NOT_EXIST: i32 = 25;
 
@@ -51,7 +52,7 @@ impl fmt::Display for Finding {
 enum Standing {
     Nothing,
     /// An alias, as it should be, of this collection.
-    Alias(CollectionDesc),
+    Alias(Box<CollectionDesc>),
     /// A collection of that very name.
     Collection,
 }
@@ -67,11 +68,7 @@ impl MilvusAdmin {
         let service = lazy_service(settings)?;
         let client = match ClientV2::new(&sdk_config(settings)).await {
             Ok(client) => client,
-            Err(SdkError::Validation(error)) => return Err(Error::refuse(format!("milvus settings: {error}"))),
-            Err(error) => {
-                let message = format!("Milvus at {} is not reached: {error}; is it running, is milvus.uri right?", settings.uri);
-                return Err(Error::retry(message));
-            }
+            Err(error) => return Err(not_connected(settings, &error)),
         };
         client.set_rpc_deadline(ADMIN_DEADLINE);
         Ok(Self { client, service })
@@ -150,7 +147,7 @@ impl MilvusAdmin {
                 let found = response.description();
                 // Asked for an alias, 2.3 repeats it as the collection's name and tells the truth in the list.
                 let is_alias = found.get_collection_name() != name || found.get_aliases().iter().any(|alias| alias == name);
-                Ok(if is_alias { Standing::Alias(found.clone()) } else { Standing::Collection })
+                Ok(if is_alias { Standing::Alias(Box::new(found.clone())) } else { Standing::Collection })
             }
             Err(error) if is_absence(&error, COLLECTION_NOT_FOUND, LEGACY_COLLECTION_NOT_EXISTS) => Ok(Standing::Nothing),
             Err(error) => Err(asking(name)(error)),
@@ -161,6 +158,14 @@ impl MilvusAdmin {
         let mut findings = differences(spec, found);
         let index = self.vector_index(&spec.name).await?;
         findings.extend(index_differences(spec, index.as_ref()));
+        if self.load_state(&spec.name).await? != LoadState::Loaded {
+            findings.push(Finding {
+                severity: Severity::Warn,
+                collection: spec.name.clone(),
+                problem: "is not loaded: it takes writes, but no search finds them".to_owned(),
+                remedy: "load it, or start a worker, which does so".to_owned(),
+            });
+        }
         Ok(findings)
     }
 
@@ -196,11 +201,14 @@ impl MilvusAdmin {
         }
     }
 
+    async fn load_state(&self, name: &str) -> Result<LoadState> {
+        let request = GetLoadStateRequest::builder().collection_name(name).build().map_err(asking("the load state"))?;
+        Ok(self.client.get_load_state(request).await.map_err(asking("the load state"))?.state())
+    }
+
     /// Asks for it to be loaded; with `sync`, and waits until it is.
     async fn load(&self, name: &str, sync: bool) -> Result<()> {
-        let request = GetLoadStateRequest::builder().collection_name(name).build().map_err(asking("the load state"))?;
-        let state = self.client.get_load_state(request).await.map_err(asking("the load state"))?.state();
-        if state == LoadState::Loaded {
+        if self.load_state(name).await? == LoadState::Loaded {
             return Ok(());
         }
         let request = LoadCollectionRequest::builder().collection_name(name).sync(sync);
@@ -244,6 +252,21 @@ fn is_absence(error: &SdkError, code: i32, legacy_code: i32) -> bool {
         SdkError::RetryExhausted { source, .. } => is_absence(source, code, legacy_code),
         SdkError::Server(error) => error.code() == code || (error.code() == 0 && error.legacy_code() == legacy_code),
         _ => false,
+    }
+}
+
+fn not_connected(settings: &MilvusSettings, error: &SdkError) -> Error {
+    let uri = &settings.uri;
+    match error {
+        SdkError::Validation(error) => Error::refuse(format!("the settings for Milvus at {uri}: {error}")),
+        SdkError::Grpc(status) if status.code() == tonic::Code::Unauthenticated => {
+            Error::refuse(format!("Milvus at {uri} does not accept the user and password or token: {}", status.message()))
+        }
+        SdkError::Server(answer) if answer.code() == DATABASE_NOT_FOUND => {
+            let name = &settings.database;
+            Error::refuse(format!("Milvus at {uri} has no database `{name}`; create it or leave `database` out"))
+        }
+        _ => Error::retry(format!("Milvus at {uri} is not reached: {error}; is it running, is its address right?")),
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 /// A UUID's text: lower-case, hyphenated.
 const UUID_BYTES: u32 = 36;
-const OTHER_NAME: &str = "or give the change another collection name, so that one with this schema is created for it";
+const OTHER_NAME: &str = "configure another name, so that a collection that fits is created beside this one";
 
 /// The physical collection's name while it has never been rebuilt. Clients and changes name the alias.
 pub(super) fn first_generation(alias: &str) -> String {
@@ -111,7 +111,7 @@ fn column_differences(spec: &CollectionSpec, expected: &FieldSchema, actual: &Fi
     }
     if expected.get_data_type() == DataType::FloatVector && actual.get_dimension() != expected.get_dimension() {
         let (is, ought) = (actual.get_dimension(), expected.get_dimension());
-        let remedy = format!("set `dimension = {is}` in every region, {OTHER_NAME}");
+        let remedy = format!("set `dimension = {is}` in every region, or {OTHER_NAME}");
         findings.push(wrong(spec, format!("vectors have {is} dimensions, the configuration says {ought}"), &remedy));
     }
     if expected.get_data_type() == DataType::VarChar && actual.get_max_length() < expected.get_max_length() {

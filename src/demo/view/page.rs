@@ -19,7 +19,10 @@ pub(in crate::demo) const EVENTS_MAX: usize = 4;
 
 /// From here on a lag is shown as something to look at.
 const LAG_MS_NOTABLE: i64 = 300;
-const CELL: u16 = 12;
+const LAG_COLUMN: u16 = 12;
+/// Heads and widths of a worker's numbers; with the region's name they fit into 80 columns.
+const NUMBERS: [(&str, u16); 7] =
+    [("applied/s", 9), ("applied", 8), ("duplicates", 10), ("stale", 7), ("conflicts", 9), ("dead letters", 12), ("rows", 7)];
 
 pub(in crate::demo) struct Page {
     terminal: Terminal<CrosstermBackend<Stderr>>,
@@ -97,7 +100,7 @@ fn lag_table(snapshot: &Snapshot) -> Table<'_> {
         let cells = (0..snapshot.regions.len()).map(|from| lag_cell(snapshot, from, to));
         Row::new(std::iter::once(Cell::from(format!("in {}", region.name))).chain(cells))
     });
-    let widths = std::iter::once(Constraint::Length(8)).chain(snapshot.regions.iter().map(|_| Constraint::Length(CELL)));
+    let widths = std::iter::once(Constraint::Length(8)).chain(snapshot.regions.iter().map(|_| Constraint::Length(LAG_COLUMN)));
     Table::new(rows, widths)
         .header(Row::new(std::iter::once(Cell::from("")).chain(heads)).style(Modifier::BOLD))
         .block(Block::bordered().title(" lag: age of the oldest change not yet applied "))
@@ -116,17 +119,17 @@ fn lag_cell(snapshot: &Snapshot, from: usize, to: usize) -> Cell<'static> {
 }
 
 fn worker_table(snapshot: &Snapshot) -> Table<'_> {
-    let heads = ["applied/s", "applied", "duplicates", "stale", "conflicts", "dead letters", "rows"];
-    let header = std::iter::once(Cell::from("region")).chain(heads.map(|head| right(head.to_owned(), Style::default())));
+    let heads = NUMBERS.map(|(head, _)| right(head.to_owned(), Style::default()));
+    let header = std::iter::once(Cell::from("region")).chain(heads);
     let rows = snapshot.regions.iter().map(|region| {
         let numbers = numbers(region).map(|number| right(number, Style::default()));
         Row::new(std::iter::once(Cell::from(region.name.as_str())).chain(numbers))
     });
-    let widths = std::iter::once(Constraint::Length(8)).chain(heads.map(|_| Constraint::Length(CELL)));
+    let widths = std::iter::once(Constraint::Length(8)).chain(NUMBERS.map(|(_, width)| Constraint::Length(width)));
     Table::new(rows, widths).header(Row::new(header).style(Modifier::BOLD)).block(Block::bordered().title(" workers "))
 }
 
-fn numbers(region: &RegionStatus) -> [String; 7] {
+fn numbers(region: &RegionStatus) -> [String; NUMBERS.len()] {
     [
         format!("{:.0}", region.applied_per_second),
         region.applied.to_string(),
@@ -172,10 +175,23 @@ mod tests {
             regions: vec![region("us"), region("eu")],
             events: vec![Incident { at: Duration::from_secs(1), what: "the link is cut".to_owned() }],
         };
-        let mut terminal = Terminal::new(TestBackend::new(100, 24)).expect("in memory");
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("in memory");
         terminal.draw(|frame| draw(frame, &snapshot)).expect("in memory");
         let shown = terminal.backend().to_string();
-        for text in ["10 of 40", "CUT 1234 ms", "31 ms", "101", "202", "303", "404", "505", "606", "707", "the link is cut"] {
+        for text in [
+            "dead letters",
+            "10 of 40",
+            "CUT 1234 ms",
+            "31 ms",
+            "101",
+            "202",
+            "303",
+            "404",
+            "505",
+            "606",
+            "707",
+            "the link is cut",
+        ] {
             assert!(shown.contains(text), "{text} is missing in\n{shown}");
         }
     }

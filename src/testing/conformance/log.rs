@@ -55,5 +55,6 @@ pub fn all(log: &mut dyn LogUnderTest) {
     a_paused_partition_is_silent_and_loses_nothing(log);
     a_revocation_waits_for_its_release(log);
     a_member_that_leaves_hands_its_partitions_over(log);
+    a_member_may_leave_with_a_revocation_unanswered(log);
     a_position_beyond_the_log_is_reported_and_can_be_mended(log);
 }

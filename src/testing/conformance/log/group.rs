@@ -113,6 +113,15 @@ pub fn a_paused_partition_is_silent_and_loses_nothing(log: &mut dyn LogUnderTest
         (member.records.len() == 5).then_some(())
     });
     assert_eq!(member.coordinates().len(), 5, "each once");
+
+    member.consumer.pause(&both).unwrap();
+    stay_a_while(log, &mut member);
+    member.records.clear();
+    member.fetch(&topics.local(0), 0);
+    until(log, "the records of a partition that was asked for again while it was paused", |_| {
+        member.poll();
+        (member.records.len() == 3).then_some(())
+    });
 }
 
 pub fn a_revocation_waits_for_its_release(log: &mut dyn LogUnderTest) {
@@ -169,12 +178,9 @@ pub fn a_member_that_leaves_hands_its_partitions_over(log: &mut dyn LogUnderTest
         second.poll();
         (first.owned.len() == 1 && second.owned.len() == 1).then_some(())
     });
-    // Also while something has been revoked and not released.
-    second.releases_at_once = false;
     first.consumer.commit(&[(topics.local(0), 1)]);
     first.consumer.leave();
     first.consumer.leave();
-    second.releases_at_once = true;
     until(log, "everything, for the member that stayed", |_| {
         second.poll();
         (second.owned.len() == 2 && second.records.len() >= 4).then_some(())
@@ -183,6 +189,27 @@ pub fn a_member_that_leaves_hands_its_partitions_over(log: &mut dyn LogUnderTest
     let mut events = Vec::new();
     first.consumer.poll(10, &mut events);
     assert!(events.is_empty(), "a member that has left hears nothing");
+}
+
+pub fn a_member_may_leave_with_a_revocation_unanswered(log: &mut dyn LogUnderTest) {
+    let topics = topics(log, "unanswered", 2, &["a"]);
+    let mut first = topics.join(log);
+    until(log, "everything, for a member alone", |_| {
+        first.poll();
+        (first.owned.len() == 2).then_some(())
+    });
+    first.releases_at_once = false;
+    let mut second = topics.join(log);
+    until(log, "a revocation", |_| {
+        first.poll();
+        second.poll();
+        (!first.revoked.is_empty()).then_some(())
+    });
+    first.consumer.leave();
+    until(log, "everything, for the other", |_| {
+        second.poll();
+        (second.owned.len() == 2).then_some(())
+    });
 }
 
 pub fn a_position_beyond_the_log_is_reported_and_can_be_mended(log: &mut dyn LogUnderTest) {

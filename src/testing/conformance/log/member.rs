@@ -1,6 +1,7 @@
 //! A group member that does as little as a correct one can.
 
 use super::LogUnderTest;
+use crate::base::error::Remedy;
 use crate::base::ids::TopicPartition;
 use crate::port::log::{GroupConsumer, LogEvent};
 use crate::record::raw::RawRecord;
@@ -53,7 +54,7 @@ impl Member {
                 }
                 LogEvent::Record(record) => self.take(record),
                 LogEvent::OffsetOutOfRange(partition) => self.out_of_range.push(partition),
-                LogEvent::Fault(error) => assert_eq!(error.remedy, crate::base::error::Remedy::Retry, "{error}"),
+                LogEvent::Fault(error) => assert_eq!(error.remedy, Remedy::Retry, "{error}"),
             }
         }
     }
@@ -61,8 +62,12 @@ impl Member {
     fn assigned(&mut self, partitions: Vec<TopicPartition>) {
         for partition in partitions {
             if self.fetches_at_once {
-                self.fetch(&partition, 0);
-                self.fetch(&self.mirrored(&partition), 0);
+                for source in [partition.clone(), self.mirrored(&partition)] {
+                    // The same poll may have brought its revocation.
+                    if let Err(error) = self.consumer.fetch_from(&source, 0) {
+                        assert!(matches!(error.remedy, Remedy::Retry | Remedy::Rejoin), "{source}: {error}");
+                    }
+                }
             }
             assert!(self.owned.insert(partition.clone()), "{partition} was assigned twice");
         }
