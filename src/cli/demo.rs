@@ -1,6 +1,7 @@
 //! `driftless demo`.
 
 use super::output;
+use crate::app::logging;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
 use crate::demo::{self, DemoError, DemoOptions};
@@ -53,8 +54,16 @@ pub fn run(args: &DemoArgs) -> Result<Exit> {
         seconds: args.seconds,
         json: args.json,
     };
-    match demo::run(&options) {
-        Ok(report) if args.json => output::print_json(&report).map(|()| Exit(report.exit_code())),
+    let held = demo::is_page(&options).then(logging::hold);
+    let ended = demo::run(&options);
+    drop(held);
+    match ended {
+        Ok(report) if args.json => {
+            for sentence in report.shortcomings() {
+                eprintln!("driftless: {sentence}");
+            }
+            output::print_json(&report).map(|()| Exit(report.exit_code()))
+        }
         Ok(report) => output::print(&report.to_string()).map(|()| Exit(report.exit_code())),
         Err(DemoError::Interrupted) => Ok(Exit::INTERRUPTED),
         Err(error) if Exit(error.exit_code()) == Exit::WRONG => Err(Error::refuse(error)),
