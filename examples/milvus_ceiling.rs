@@ -4,6 +4,8 @@
 //! `cargo run --release --example milvus_ceiling -- http://127.0.0.1:19530 [http://127.0.0.1:19591/metrics]`
 //! With the second address the server's own CPU time is told too.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "it measures real time and prints")]
+
 use driftless::adapter::milvus::{MilvusAdmin, MilvusSettings, MilvusStore};
 use driftless::base::ids::{CollectionId, Region, VectorId};
 use driftless::merge::hlc::Hlc;

@@ -1,5 +1,8 @@
 //! The Kafka adapter against a real broker. Skipped unless DRIFTLESS_US_KAFKA names one (`scripts/stack.sh env`).
 
+// Against real servers time is real, and a member in a process of its own speaks through its standard output.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
+
 #[path = "stack_kafka/broker.rs"]
 mod broker;
 #[path = "stack_kafka/churn.rs"]
@@ -10,7 +13,7 @@ mod member;
 use broker::RealLog;
 use driftless::base::error::Remedy;
 use driftless::base::ids::TopicPartition;
-use driftless::port::log::{GroupConsumer, LogEvent, LogReader};
+use driftless::port::log::{LogEvent, LogReader};
 use driftless::testing::conformance::log::{self, LogUnderTest, Member, append, plain, read_to_end, until};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! The Milvus adapter on a real Milvus. `DRIFTLESS_US_MILVUS` names it (see `scripts/stack.sh env`); without
 //! it these tests do nothing. The outage needs `DRIFTLESS_STACK` too, the script that kills and starts it.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "it runs against real servers, in real time")]
+
 use driftless::adapter::milvus::{MilvusAdmin, MilvusSettings, MilvusStore};
 use driftless::base::ids::{CollectionId, Region, VectorId};
 use driftless::merge::hlc::Hlc;
@@ -12,24 +14,38 @@ use driftless::testing::conformance::vector::{Factory, Row, run};
 use milvus::v2::prelude::{ClientV2, ConnectConfig, ReleaseCollectionRequest};
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Runtime;
+
+/// Held shared by every test, and alone by the one that kills the server.
+static SERVER: RwLock<()> = RwLock::new(());
 
 struct Milvus {
     runtime: Runtime,
     settings: MilvusSettings,
+    _share: Option<RwLockReadGuard<'static, ()>>,
+}
+
+fn uri_from_environment() -> Option<String> {
+    let uri = std::env::var("DRIFTLESS_US_MILVUS").ok();
+    if uri.is_none() {
+        eprintln!("skipped: DRIFTLESS_US_MILVUS is not set; eval \"$(scripts/stack.sh env)\" sets it");
+    }
+    uri
 }
 
 impl Milvus {
     fn from_environment() -> Option<Self> {
-        let Ok(uri) = std::env::var("DRIFTLESS_US_MILVUS") else {
-            eprintln!("skipped: DRIFTLESS_US_MILVUS is not set; eval \"$(scripts/stack.sh env)\" sets it");
-            return None;
-        };
+        let uri = uri_from_environment()?;
+        let share = SERVER.read().unwrap_or_else(PoisonError::into_inner);
+        Some(Self { _share: Some(share), ..Self::at(&uri) })
+    }
+
+    fn at(uri: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        Some(Self { runtime: runtime.expect("a runtime"), settings: MilvusSettings::new(uri) })
+        Self { runtime: runtime.expect("a runtime"), settings: MilvusSettings::new(uri), _share: None }
     }
 
     fn admin(&self) -> MilvusAdmin {
@@ -267,11 +283,13 @@ fn an_unloaded_collection_is_unavailable_to_reads_until_it_is_loaded_again() {
 /// acknowledged is missing afterwards, and the same client goes on by itself.
 #[test]
 fn f47_a_server_killed_under_load_costs_no_acknowledged_row() {
-    let Some(milvus) = Milvus::from_environment() else { return };
+    let Some(uri) = uri_from_environment() else { return };
     let Ok(stack) = std::env::var("DRIFTLESS_STACK") else {
         eprintln!("skipped: DRIFTLESS_STACK is not set; eval \"$(scripts/stack.sh env)\" sets it");
         return;
     };
+    let _alone = SERVER.write().unwrap_or_else(PoisonError::into_inner);
+    let milvus = Milvus::at(&uri);
     let spec = spec("outage", 16);
     let mut client = milvus.open(vec![spec.clone()]);
     let order = move |verb: &str| {
@@ -317,8 +335,7 @@ fn f47_a_server_killed_under_load_costs_no_acknowledged_row() {
 
 #[test]
 fn a_server_that_is_not_there_is_unavailable_at_once() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let milvus = Milvus { runtime, settings: MilvusSettings::new("http://127.0.0.1:1") };
+    let milvus = Milvus::at("http://127.0.0.1:1");
     let mut client = milvus.client(Arc::new(Collections::new(vec![spec("nowhere", 2)])));
     let outcome = client.write(rows(0..1, 2, 1));
     assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");

@@ -9,12 +9,15 @@ use crate::base::exit::Exit;
 use crate::base::time::Clock;
 use crate::config::Config;
 use crate::merge::hlc::HlcClock;
-use crate::ops::dead_letter::replay::{Decision, RegistrySchemas, Replay};
-use crate::ops::dead_letter::{self, DeadLetter, Filter};
-use crate::ops::topics;
+use crate::merge::version::Version;
+use crate::ops::dead_letter::replay::{Decision, Offer, RegistrySchemas, Replay};
+use crate::ops::dead_letter::{self, DeadLetter, Filter, superseded};
+use crate::ops::{append, topics};
 use crate::port::log::Append;
 use crate::record::reason::Reason;
+use bytes::Bytes;
 use serde_json::json;
+use std::collections::HashMap;
 use std::io::IsTerminal;
 
 #[derive(Debug, clap::Subcommand)]
@@ -175,25 +178,45 @@ fn replay(args: &ReplayArgs) -> Result<Exit> {
     let mut reader = KafkaLogReader::new(&kafka_settings(&config, 0))?;
     let letters = dead_letter::list(&mut reader, &config.topics().dead_letter(), &args.selection.filter(true))?;
     let decided = decide(&config, letters, args.restamp)?;
-    if args.json {
-        let list: Vec<_> =
-            decided.iter().map(|(letter, decision)| json!({ "at": place(letter), "decision": words(decision) })).collect();
-        output::print_json(&list)?;
-    } else {
-        for (letter, decision) in &decided {
-            output::print_line(&format!("{}  {}  {}: {}", place(letter), letter.reason, letter.key_text(), words(decision)))?;
-        }
-    }
-    let left = decided.iter().filter(|(_, decision)| to_append(decision).is_none()).count();
-    let appends: Vec<Append> = decided.iter().filter_map(|(_, decision)| to_append(decision).cloned()).collect();
+    let offers = decided.iter().filter_map(|(_, decision)| offer(decision));
+    let holders = superseded::holders(&mut reader, offers.map(|offer| (offer.changelog.clone(), offer.row_key.clone())))?;
+    print_decisions(&decided, &holders, args.json)?;
+    let left = decided.iter().filter(|(_, decision)| offer(decision).is_none()).count();
+    let appends: Vec<Append> =
+        decided.iter().filter_map(|(_, decision)| offer(decision)).map(|offer| offer.append.clone()).collect();
     eprintln!("{} to be replayed, {left} left alone", appends.len());
     if !args.dry_run && !appends.is_empty() {
         confirm(args, appends.len())?;
-        let mut appender = KafkaAppender::new(&kafka_settings(&config, 0), crate::ops::append::wake())?;
-        crate::ops::append::all(&mut appender, appends)?;
+        let mut appender = KafkaAppender::new(&kafka_settings(&config, 0), append::wake())?;
+        append::all(&mut appender, appends)?;
         eprintln!("replayed");
     }
     Ok(if left > 0 { Exit::DIFFERENT } else { Exit::DONE })
+}
+
+fn print_decisions(decided: &[(DeadLetter, Decision)], holders: &HashMap<Bytes, Version>, as_json: bool) -> Result<()> {
+    let newer = |decision: &Decision| {
+        let offer = offer(decision)?;
+        holders.get(&offer.row_key).filter(|holder| **holder > offer.version).map(Version::to_string)
+    };
+    if as_json {
+        let list = decided.iter().map(|(letter, decision)| {
+            json!({ "at": place(letter), "replay": offer(decision).is_some(), "decision": words(decision), "superseded_by": newer(decision) })
+        });
+        return output::print_json(&list.collect::<Vec<_>>());
+    }
+    for (letter, decision) in decided {
+        let superseded = newer(decision)
+            .map_or(String::new(), |version| format!(" (superseded by version {version}: it will not be applied)"));
+        output::print_line(&format!(
+            "{}  {}  {}: {}{superseded}",
+            place(letter),
+            letter.reason,
+            letter.key_text(),
+            words(decision)
+        ))?;
+    }
+    Ok(())
 }
 
 fn decide(config: &Config, letters: Vec<DeadLetter>, restamp: bool) -> Result<Vec<(DeadLetter, Decision)>> {
@@ -229,17 +252,17 @@ fn one_off_writer() -> u16 {
     rand::random()
 }
 
-fn to_append(decision: &Decision) -> Option<&Append> {
+fn offer(decision: &Decision) -> Option<&Offer> {
     match decision {
-        Decision::AsItIs(append) | Decision::Restamped(append) => Some(append),
+        Decision::AsItIs(offer) | Decision::Restamped(offer) => Some(offer),
         _ => None,
     }
 }
 
 fn words(decision: &Decision) -> String {
     match decision {
-        Decision::AsItIs(append) => format!("replay with its own version to {}", append.to),
-        Decision::Restamped(append) => format!("replay with a new stamp to {}", append.to),
+        Decision::AsItIs(offer) => format!("replay with its own version to {}", offer.append.to),
+        Decision::Restamped(offer) => format!("replay with a new stamp to {}", offer.append.to),
         Decision::NeedsNewStamp(why) => format!("not admissible any more: {why}; --restamp makes it the newest write"),
         Decision::ElsewhereOnly(region) => format!("came by a mirror: replay it in region {region}"),
         Decision::StillRefused(why) => format!("would be refused again: {why}"),

@@ -10,13 +10,11 @@ use crate::base::ids::{Region, TopicPartition, VectorId};
 use crate::base::time::UnixMs;
 use crate::merge::version::Version;
 use crate::record::change::MetaValue;
+use crate::record::headers;
 use crate::record::reason::Reason;
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use xxhash_rust::xxh3::Xxh3Default;
-
-/// The header that names the reason of a dead letter.
-const REASON_HEADER: &str = "driftless.reason";
 
 /// A region's rows in a form that can be compared: the bits of vectors, stamps relative to the run's start.
 type Rows = BTreeMap<VectorId, Vec<u8>>;
@@ -121,7 +119,7 @@ fn refused(world: &World, region: usize) -> Result<BTreeSet<(String, Reason)>, B
         broker.read(&partition, 0, usize::MAX, |record| {
             let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
             // A code that is none of ours is left out, and so counted as a missing refusal.
-            if let Some(reason) = record.header_text(REASON_HEADER).and_then(Reason::from_code) {
+            if let Some(reason) = record.header_text(headers::REASON).and_then(Reason::from_code) {
                 found.insert((key, reason));
             }
         })?;
@@ -151,7 +149,7 @@ mod tests {
     }
 
     fn refuse(world: &World, region: usize, key: &str, code: &'static str) {
-        let headers = vec![(Arc::from(REASON_HEADER), Some(Bytes::from(code)))];
+        let headers = vec![(Arc::from(headers::REASON), Some(Bytes::from(code)))];
         let message = Message { key: Some(Bytes::copy_from_slice(key.as_bytes())), headers, ..Message::default() };
         let to = TopicPartition::new(world.names.dead_letter(), 0);
         world.regions[region].broker.append(&to, message).expect("a partition of the world");

@@ -2,6 +2,7 @@
 //! ([`replay`]).
 
 pub mod replay;
+pub mod superseded;
 
 use crate::base::error::{Error, Result};
 use crate::base::ids::TopicPartition;

@@ -6,6 +6,7 @@ use crate::base::time::{Now, UnixMs};
 use crate::merge::hlc::Hlc;
 use crate::record::avro::{Fields, WireOp, encode};
 use crate::record::change::{Heartbeat, MetaValue};
+use crate::record::headers::HEARTBEAT_KEY_PREFIX;
 use crate::record::framing;
 use crate::topology::node::TaskContext;
 use std::time::Duration;
@@ -18,7 +19,7 @@ pub const PREVIOUS: &str = "previous_appended_at";
 
 /// The key of an origin's heartbeats; it lies in an explicit partition, whatever its hash.
 pub fn key(origin: &str) -> String {
-    format!("driftless/heartbeat/{origin}")
+    format!("{HEARTBEAT_KEY_PREFIX}{origin}")
 }
 
 #[derive(Debug)]

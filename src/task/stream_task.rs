@@ -40,6 +40,9 @@ use commit::Committing;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Heartbeats younger than this speak of the present.
+const HEARTBEAT_RECENT_MS: i64 = 60_000;
+
 /// Where a source begins, as the restore found it.
 #[derive(Debug, Clone)]
 pub struct SourceStart {
@@ -217,7 +220,10 @@ impl StreamTask {
         if self.sources[source].region == self.context.region {
             self.pulse.seen(heartbeat.record.appended_at, now);
         }
-        for sentence in disagreements(heartbeat, &self.context) {
+        // An old one tells how things were: only what is being said now is a fault now.
+        let recent = now.wall.since_ms(heartbeat.record.appended_at) < HEARTBEAT_RECENT_MS;
+        let disagreements = if recent { disagreements(heartbeat, &self.context) } else { Vec::new() };
+        for sentence in disagreements {
             if !self.sources[source].warned.contains(&sentence) {
                 tracing::error!(task = %self.context.task, "{sentence}");
                 self.sources[source].warned.push(sentence);

@@ -52,7 +52,7 @@ impl fmt::Display for Finding {
 enum Standing {
     Nothing,
     /// An alias, as it should be, of this collection.
-    Alias(CollectionDesc),
+    Alias(Box<CollectionDesc>),
     /// A collection of that very name.
     Collection,
 }
@@ -147,7 +147,7 @@ impl MilvusAdmin {
                 let found = response.description();
                 // Asked for an alias, 2.3 repeats it as the collection's name and tells the truth in the list.
                 let is_alias = found.get_collection_name() != name || found.get_aliases().iter().any(|alias| alias == name);
-                Ok(if is_alias { Standing::Alias(found.clone()) } else { Standing::Collection })
+                Ok(if is_alias { Standing::Alias(Box::new(found.clone())) } else { Standing::Collection })
             }
             Err(error) if is_absence(&error, COLLECTION_NOT_FOUND, LEGACY_COLLECTION_NOT_EXISTS) => Ok(Standing::Nothing),
             Err(error) => Err(asking(name)(error)),

@@ -41,7 +41,8 @@ pub(super) fn lazy_service(settings: &MilvusSettings) -> Result<Service> {
     let invalid = |what: &str| Error::refuse(format!("milvus.{what} of {} cannot be used", settings.uri));
     let mut endpoint = Endpoint::from_shared(settings.uri.clone())
         .map_err(|error| Error::refuse(format!("milvus.uri `{}`: {error}; expected http://host:port", settings.uri)))?
-        .connect_timeout(settings.rpc_deadline)
+        // Well before the request's own end: what was never sent leaves no doubt.
+        .connect_timeout(settings.rpc_deadline / 2)
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(settings.rpc_deadline);
     if settings.uri.starts_with("https://") {

@@ -109,6 +109,7 @@ async fn delete(mut service: Service, request: Option<DeleteRequest>, deadline: 
     written_at(service.delete(request).await)
 }
 
+/// Milvus' timestamp of the write; 2.3 tells none of a delete (0).
 fn written_at(answer: Result<tonic::Response<MutationResult>, tonic::Status>) -> Result<u64, StoreError> {
     let result = answer.map_err(|status| fault::of_transport(&status))?.into_inner();
     match fault::of_reply(result.status.as_ref()) {

@@ -8,7 +8,8 @@ use super::DeadLetter;
 use crate::base::error::{Error, Result};
 use crate::base::ids::{Region, TopicPartition};
 use crate::base::time::UnixMs;
-use crate::merge::hlc::{Hlc, HlcClock};
+use crate::merge::hlc::HlcClock;
+use crate::merge::version::Version;
 use crate::port::admin::RegistryAdmin;
 use crate::port::log::Append;
 use crate::processor::admit::EARLY_MS_MAX;
@@ -22,16 +23,28 @@ use crate::record::raw::RawRecord;
 use crate::record::schema::{SchemaLookup, SchemaSource};
 use crate::region::partitioner::partition_for_key;
 use crate::region::topics::TopicNames;
+use crate::store::row_key;
+use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// A change as it is to be appended, and what it is in the merge's eyes.
+#[derive(Debug)]
+pub struct Offer {
+    pub append: Append,
+    pub version: Version,
+    /// Its row key in the versions changelog, and where that lies.
+    pub row_key: Bytes,
+    pub changelog: TopicPartition,
+}
 
 /// What is to be done with one dead letter, and why.
 #[derive(Debug)]
 pub enum Decision {
     /// Bytes unchanged, under its proper key.
-    AsItIs(Append),
+    AsItIs(Offer),
     /// The same content with a new version.
-    Restamped(Append),
+    Restamped(Offer),
     /// Its own version is not admissible any more; only a new stamp would do.
     NeedsNewStamp(String),
     /// It came by a mirror: to be replayed where it was written.
@@ -85,19 +98,33 @@ impl Replay<'_> {
         if let Err(rejection) = decode::decode_row(&change, spec, &mut Vec::new(), &mut Vec::new()) {
             return Ok(Decision::StillRefused(rejection.to_string()));
         }
-        let id = change.key.id.to_string();
-        let to = TopicPartition::new(self.names.local(shard), partition_for_key(id.as_bytes(), self.partitions));
         let lateness_ms = self.now.since_ms(change.version.hlc.wall());
         if (-EARLY_MS_MAX..=self.max_lateness_ms).contains(&lateness_ms) {
-            return Ok(Decision::AsItIs(append(to, id, letter.record.value.clone().unwrap_or_default(), letter)));
+            let value = letter.record.value.clone().unwrap_or_default();
+            let version = change.version.clone();
+            return Ok(Decision::AsItIs(self.offer(letter, shard, &change, version, value)));
         }
         if !self.restamp {
             let direction = if lateness_ms < 0 { "ahead of" } else { "behind" };
             let away = humantime::format_duration(std::time::Duration::from_secs(lateness_ms.unsigned_abs() / 1000));
             return Ok(Decision::NeedsNewStamp(format!("its stamp is {away} {direction} now")));
         }
-        let value = self.encode_anew(&change, &id)?;
-        Ok(Decision::Restamped(append(to, id, value.into(), letter)))
+        let (version, value) = self.encode_anew(&change)?;
+        Ok(Decision::Restamped(self.offer(letter, shard, &change, version, value.into())))
+    }
+
+    /// The record's own headers go with it, ours of the dead letter don't.
+    fn offer(&self, letter: &DeadLetter, shard: u16, change: &Change, version: Version, value: Bytes) -> Offer {
+        let id = change.key.id.to_string();
+        let partition = partition_for_key(id.as_bytes(), self.partitions);
+        let headers = letter.record.headers.iter().filter(|(name, _)| !name.starts_with(headers::PREFIX)).cloned().collect();
+        let to = TopicPartition::new(self.names.local(shard), partition);
+        Offer {
+            append: Append { to, key: Some(id.into()), value: Some(value), headers },
+            version,
+            row_key: row_key::encode(&change.key, self.collections).into(),
+            changelog: TopicPartition::new(self.names.versions_changelog(shard), partition),
+        }
     }
 
     fn not_local(&self, letter: &DeadLetter) -> Decision {
@@ -110,31 +137,27 @@ impl Replay<'_> {
     }
 
     /// The same op, vector and metadata, stamped now: the newest write of its key unless somebody's clock is ahead.
-    fn encode_anew(&mut self, change: &Change, id: &str) -> Result<Vec<u8>> {
+    fn encode_anew(&mut self, change: &Change) -> Result<(Version, Vec<u8>)> {
         let body = decode::decode_body(change).map_err(|rejection| Error::refuse(rejection.to_string()))?;
-        let hlc: Hlc = self.clock.stamp(self.now);
         self.issued += 1;
+        let sequence = u64::from(self.writer) << 48 | self.issued;
+        let version = Version { hlc: self.clock.stamp(self.now), origin: self.region.clone(), sequence };
         let fields = Fields {
             op: match change.op {
                 Op::Upsert => WireOp::Upsert,
                 Op::Delete => WireOp::Delete,
             },
-            hlc,
-            origin: self.region.as_str(),
-            sequence: u64::from(self.writer) << 48 | self.issued,
+            hlc: version.hlc,
+            origin: version.origin.as_str(),
+            sequence,
             collection: &self.collections.get(change.key.collection).name,
-            vector_id: id,
+            vector_id: &change.key.id.to_string(),
             vector: &body.vector,
             metadata: &body.metadata,
         };
-        Ok(frame(self.schema_id, &avro::encode(&fields)))
+        let value = frame(self.schema_id, &avro::encode(&fields));
+        Ok((version, value))
     }
-}
-
-/// The record's own headers go with it, ours of the dead letter don't.
-fn append(to: TopicPartition, id: String, value: bytes::Bytes, letter: &DeadLetter) -> Append {
-    let headers = letter.record.headers.iter().filter(|(name, _)| !name.starts_with(headers::PREFIX)).cloned().collect();
-    Append { to, key: Some(id.into()), value: Some(value), headers }
 }
 
 /// This region's registry as a source of writer schemas: each asked for once, waiting for the answer.

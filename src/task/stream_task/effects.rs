@@ -5,6 +5,7 @@ use crate::base::ids::{RowKey, TopicPartition};
 use crate::base::time::Now;
 use crate::port::log::Append;
 use crate::record::change::{Change, Op};
+use crate::record::headers;
 use crate::record::raw::{RawHeader, RawRecord};
 use crate::record::reason::Rejection;
 use crate::region::partitioner::partition_for_key;
@@ -18,17 +19,6 @@ use crate::topology::node::{Effect, Row};
 use bytes::Bytes;
 use smallvec::smallvec;
 use std::sync::Arc;
-
-/// Headers of dead letters and conflicts.
-pub const REASON_HEADER: &str = "driftless.reason";
-pub const DETAIL_HEADER: &str = "driftless.detail";
-pub const STAGE_HEADER: &str = "driftless.stage";
-pub const TOPIC_HEADER: &str = "driftless.topic";
-pub const PARTITION_HEADER: &str = "driftless.partition";
-pub const OFFSET_HEADER: &str = "driftless.offset";
-/// Also on records of the vectors changelog: the append time at the origin, which the copy would lose.
-pub const APPENDED_AT_HEADER: &str = "driftless.appended_at";
-pub const WINNER_HEADER: &str = "driftless.winner";
 
 impl StreamTask {
     /// Carries out one record's effects. `ticket` is held by the caller throughout.
@@ -53,7 +43,7 @@ impl StreamTask {
                 Effect::Conflict { loser, winner } => {
                     self.metrics.verdict(source, "conflict");
                     let mut headers = coordinates(&loser.record, "conflict", &node);
-                    headers.push(text_header(WINNER_HEADER, version_text(&winner)));
+                    headers.push(text_header(headers::WINNER, version_text(&winner)));
                     let to = self.topics.conflicts.clone();
                     self.append_copy(to, ticket, &loser.record, headers, commands);
                 }
@@ -126,7 +116,7 @@ impl StreamTask {
     ) {
         self.metrics.dead_letter(ticket.source, rejection.reason);
         let mut headers = coordinates(record, rejection.reason.code(), stage);
-        headers.push(text_header(DETAIL_HEADER, rejection.detail.clone()));
+        headers.push(text_header(headers::DETAIL, rejection.detail.clone()));
         let to = self.topics.dead_letter.clone();
         self.append_copy(to, ticket, record, headers, commands);
     }
@@ -214,17 +204,17 @@ impl StreamTask {
 /// Where a record came from and why it is kept.
 fn coordinates(record: &RawRecord, reason: &str, stage: &str) -> Vec<RawHeader> {
     vec![
-        text_header(REASON_HEADER, reason),
-        text_header(STAGE_HEADER, stage),
-        text_header(TOPIC_HEADER, record.topic.to_string()),
-        text_header(PARTITION_HEADER, record.partition.to_string()),
-        text_header(OFFSET_HEADER, record.offset.to_string()),
+        text_header(headers::REASON, reason),
+        text_header(headers::STAGE, stage),
+        text_header(headers::TOPIC, record.topic.to_string()),
+        text_header(headers::PARTITION, record.partition.to_string()),
+        text_header(headers::OFFSET, record.offset.to_string()),
         appended_at(record),
     ]
 }
 
 fn appended_at(record: &RawRecord) -> RawHeader {
-    text_header(APPENDED_AT_HEADER, record.appended_at.to_string())
+    text_header(headers::APPENDED_AT, record.appended_at.to_string())
 }
 
 pub(super) fn forgotten(entry: &Entry) -> RawHeader {

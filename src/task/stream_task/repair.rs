@@ -1,13 +1,14 @@
 //! Against zombies and lost replies: rows written again, and changelog records of somebody else answered.
 
 use super::StreamTask;
-use super::effects::{APPENDED_AT_HEADER, forgotten};
+use super::effects::forgotten;
 use crate::base::error::Result;
 use crate::base::ids::{RowKey, VectorId};
 use crate::base::time::{Now, UnixMs};
 use crate::merge::version::Version;
 use crate::port::vector::{StoreRequest, StoredVersion};
 use crate::record::decode::{Decoded, decode, decode_row};
+use crate::record::headers;
 use crate::record::raw::RawRecord;
 use crate::record::schema::SchemaSource;
 use crate::store::entry::{Entry, FORGOTTEN_HEADER, parse_version_text};
@@ -222,7 +223,7 @@ impl StreamTask {
         }
         self.metrics.zombie_appends.increment(1);
         let mut record = record.clone();
-        if let Some(appended_at) = record.header_text(APPENDED_AT_HEADER).and_then(|text| text.parse().ok()) {
+        if let Some(appended_at) = record.header_text(headers::APPENDED_AT).and_then(|text| text.parse().ok()) {
             record.appended_at = UnixMs(appended_at);
         }
         let kind = Kind::Winner { record, entry };

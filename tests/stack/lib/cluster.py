@@ -117,6 +117,10 @@ class Worker:
         samples = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)", text, re.MULTILINE)
         return sum(map(float, samples))
 
+    def resident_bytes(self):
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) * 1024
+
     def log_tail(self):
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
         return "\n".join([f"last lines of {self.log}:", *lines])
@@ -125,7 +129,9 @@ class Worker:
 class Cluster:
     """Both regions, emptied of what earlier runs left, with their workers configured but not yet started."""
 
-    def __init__(self, name, collections, workers):
+    def __init__(self, name, collections, workers, tables=()):
+        """`tables`: further tables of every worker's configuration, as text."""
+        self.tables = tables
         self.binary = environment("DRIFTLESS_BIN")
         self.regions = regions_from_environment()
         self.collections = collections
@@ -189,7 +195,10 @@ class Cluster:
         return len(description.members)
 
     def link(self, action):
-        subprocess.run([environment("DRIFTLESS_STACK"), "link", action], check=True, stdout=subprocess.DEVNULL)
+        self.stack("link", action)
+
+    def stack(self, *arguments):
+        subprocess.run([environment("DRIFTLESS_STACK"), *arguments], check=True, stdout=subprocess.DEVNULL)
 
     def close(self, keep_files):
         for worker in self.workers.values():
@@ -218,6 +227,7 @@ class Cluster:
             f"[milvus]\nuri = {quoted(region.milvus)}",
             f'[http]\nlisten = "127.0.0.1:{port}"',
             f"[topics]\npartitions = {PARTITIONS}",
+            *self.tables,
             *map(collection_toml, self.collections),
         ]
         return "\n".join(tables) + "\n"

@@ -1,10 +1,10 @@
 use super::*;
+use crate::merge::hlc::Hlc;
 use crate::ops::dead_letter::{Filter, list};
 use crate::ops::scan::memory::MemoryReader;
 use crate::port::admin::RegisteredSchema;
 use crate::record::collection::{CollectionSpec, IdKind, IndexKind, Metric};
 use crate::record::reason::Reason;
-use bytes::Bytes;
 
 const NOW: UnixMs = UnixMs(1_000_000_000_000);
 const HOUR_MS: i64 = 3_600_000;
@@ -98,7 +98,9 @@ fn decide(record: RawRecord, restamp: bool) -> Result<Decision> {
 #[test]
 fn what_is_still_admissible_goes_back_unchanged_under_its_own_key() {
     let bytes = value(1, NOW.0 - HOUR_MS, &[1.0, 2.0]);
-    let Ok(Decision::AsItIs(append)) = decide(letter("vector-cdc", bytes.clone()), false) else { panic!("as it is") };
+    let Ok(Decision::AsItIs(Offer { append, .. })) = decide(letter("vector-cdc", bytes.clone()), false) else {
+        panic!("as it is")
+    };
     assert_eq!(append.value.as_deref(), Some(bytes.as_slice()));
     assert_eq!(append.key.as_deref(), Some(b"42".as_slice()));
     assert_eq!(append.to, TopicPartition::new("vector-cdc", partition_for_key(b"42", 4)));
@@ -110,7 +112,7 @@ fn what_is_too_late_needs_a_new_stamp_and_keeps_its_content() {
     let late = value(1, NOW.0 - HOUR_MS - 1, &[1.0, 2.0]);
     let Ok(Decision::NeedsNewStamp(why)) = decide(letter("vector-cdc", late.clone()), false) else { panic!("too late") };
     assert!(why.contains("1h behind now"), "{why}");
-    let Ok(Decision::Restamped(append)) = decide(letter("vector-cdc", late), true) else { panic!("restamped") };
+    let Ok(Decision::Restamped(Offer { append, .. })) = decide(letter("vector-cdc", late), true) else { panic!("restamped") };
     let record = RawRecord { value: append.value, ..letter("vector-cdc", Vec::new()) };
     let Ok(Decision::AsItIs(_)) = decide(record.clone(), false) else { panic!("admissible now") };
     let mut registry = Registry;
