@@ -20,7 +20,8 @@ Examples:
   driftless demo --seed 7 --changes 100000 --seconds 30
   driftless demo --json 2>/dev/null | jq .digest
 
-Progress goes to standard error: a live view on a terminal, plain lines elsewhere.
+Progress goes to standard error: a live view on a terminal (q ends it), plain lines elsewhere.
+The result goes to standard output.
 
 Exit codes: 0 converged in spite of every kind of trouble, 1 failed, 2 wrong usage,
 3 not converged (or some kind of trouble did not occur), 130 interrupted")]

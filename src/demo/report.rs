@@ -102,9 +102,9 @@ impl Report {
     pub fn missing_trouble(&self) -> Vec<&'static str> {
         let kinds = [
             ("duplicates", self.counts.duplicates),
-            ("stale changes", self.counts.stale),
+            ("stale", self.counts.stale),
             ("conflicts", self.counts.conflicts),
-            ("link cut while it carried changes", self.cuts),
+            ("a cut link", self.cuts),
         ];
         kinds.into_iter().filter(|(_, count)| *count == 0).map(|(kind, _)| kind).collect()
     }
@@ -121,7 +121,7 @@ impl Report {
         }
         let missing = self.missing_trouble();
         if !missing.is_empty() {
-            sentences.push(format!("it proves little: there was no {}; give it more --changes", missing.join(", no ")));
+            sentences.push(format!("did not occur: {}; raise --changes", missing.join(", ")));
         }
         sentences
     }
@@ -150,7 +150,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { changes, vectors, cuts, .. } = self;
         let regions = self.regions.len();
-        writeln!(f, "{changes} changes of {vectors} vectors, written in {regions} regions; links cut and healed: {cuts}")?;
+        writeln!(f, "{changes} changes of {vectors} vectors, written in {regions} regions; links cut under load: {cuts}")?;
         writeln!(f)?;
         write_line(f, "", HEADS.map(|(upper, _, _)| upper.to_owned()))?;
         write_line(f, "from→to", HEADS.map(|(_, lower, _)| lower.to_owned()))?;
@@ -169,7 +169,7 @@ impl fmt::Display for Report {
             writeln!(f, "verdict  NOT CONVERGED")?;
         }
         for sentence in self.shortcomings() {
-            writeln!(f, "         but {sentence}")?;
+            writeln!(f, "         {sentence}")?;
         }
         Ok(())
     }
@@ -234,10 +234,10 @@ mod tests {
         for (lacking, named) in [
             (without(|report| report.converged = false), "rows differ"),
             (without(|report| report.settled = false), "settled"),
-            (without(|report| report.counts.duplicates = 0), "no duplicates"),
-            (without(|report| report.counts.stale = 0), "no stale"),
-            (without(|report| report.counts.conflicts = 0), "no conflicts"),
-            (without(|report| report.cuts = 0), "no link cut"),
+            (without(|report| report.counts.duplicates = 0), "occur: duplicates;"),
+            (without(|report| report.counts.stale = 0), "occur: stale;"),
+            (without(|report| report.counts.conflicts = 0), "occur: conflicts;"),
+            (without(|report| report.cuts = 0), "occur: a cut link;"),
         ] {
             assert_eq!(lacking.exit_code(), 3, "{lacking}");
             assert!(lacking.to_string().contains(named), "{named} is missing in\n{lacking}");

@@ -210,7 +210,7 @@ fn pair_reports(last: &Snapshot) -> Vec<PairReport> {
             from: last.regions[pair.from].name.to_string(),
             to: last.regions[pair.to].name.to_string(),
             lag_ms_max: pair.lag_ms_max,
-            applied_per_second: pair.counts.applied as f64 / last.elapsed.as_secs_f64(),
+            applied_per_second: (pair.counts.applied as f64 / last.elapsed.as_secs_f64()).round(),
             counts: pair.counts,
         });
     }
