@@ -6,8 +6,8 @@ use crate::base::time::{Now, UnixMs};
 use crate::merge::hlc::Hlc;
 use crate::record::avro::{Fields, WireOp, encode};
 use crate::record::change::{Heartbeat, MetaValue};
-use crate::record::headers::HEARTBEAT_KEY_PREFIX;
 use crate::record::framing;
+use crate::record::headers::HEARTBEAT_KEY_PREFIX;
 use crate::topology::node::TaskContext;
 use std::time::Duration;
 

@@ -70,6 +70,10 @@ impl Totals {
         self.sources.values().map(|source| source.verdict(word)).sum()
     }
 
+    pub fn polled(&self) -> u64 {
+        self.sources.values().map(|source| source.polled).sum()
+    }
+
     pub fn applied(&self) -> u64 {
         self.sources.values().map(|source| source.applied).sum()
     }
@@ -209,5 +213,27 @@ impl TaskMetrics {
     pub fn batch_outcome(&self, collection: usize, outcome: &'static str) {
         let name = self.collections[collection].name.clone();
         counter!(metric::SINK_BATCHES, "collection" => name, "outcome" => outcome).increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_of_two_tasks_add_up_by_source_and_name_it_in_json() {
+        let (us, eu) = (Region::new("us"), Region::new("eu"));
+        let mut task = TaskMetrics::new(&[us.clone(), eu.clone()], &Collections::new(Vec::new()));
+        task.verdict(0, "stale");
+        task.verdict(1, "stale");
+        task.verdict(1, "winner");
+        task.dead_letter(1, Reason::Late);
+        let mut totals = task.totals();
+        totals.add(&task.totals());
+        assert_eq!((totals.sources[&us].verdict("stale"), totals.sources[&eu].verdict("stale")), (2, 2));
+        assert_eq!((totals.verdict("stale"), totals.verdict("winner")), (4, 2));
+        assert_eq!(totals.whole().dead_letters, BTreeMap::from([("late", 2)]));
+        let json = serde_json::to_value(&totals).expect("names and numbers");
+        assert_eq!(json["sources"]["eu"]["verdicts"], serde_json::json!({ "stale": 2, "winner": 2 }));
     }
 }
