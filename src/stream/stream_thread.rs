@@ -375,7 +375,7 @@ impl StreamThread {
                 Slot::Draining { task, .. } => TaskReport::of(task, "draining"),
             });
             if let Slot::Active { task, .. } | Slot::Draining { task, .. } = slot {
-                report.totals.add(task.totals());
+                report.totals.add(&task.totals());
             }
         }
         report

@@ -94,12 +94,13 @@ impl Lane {
         }
     }
 
-    /// Takes a row. Answers with the item that carries it: one that waited with the same key takes it over.
-    pub fn push(&mut self, item: Item, items: &mut Items, now: Now) -> (ItemId, bool) {
+    /// Takes a row. Answers which item carries it, and what it has taken the place of: an older row of the same
+    /// key that still waited.
+    pub fn push(&mut self, item: Item, items: &mut Items, now: Now) -> (ItemId, Option<Item>) {
         if let Some(&waiting) = self.open_by_key.get(&item.key) {
             self.open_bytes = self.open_bytes + item.write_bytes() - items.get(waiting).write_bytes();
-            items.replace(waiting, item);
-            return (waiting, true);
+            let older = items.replace(waiting, item);
+            return (waiting, Some(older));
         }
         if self.open.is_empty() {
             self.open_since = now.monotonic;
@@ -109,7 +110,7 @@ impl Lane {
         let id = items.insert(item);
         self.open.push(id);
         self.open_by_key.insert(key, id);
-        (id, false)
+        (id, None)
     }
 
     /// Is a row of that key waiting to be sent?

@@ -344,8 +344,8 @@ impl StreamTask {
         self.draining && self.items.is_empty() && self.outstanding == 0 && self.committing.is_closed()
     }
 
-    pub fn totals(&self) -> &Totals {
-        &self.metrics.totals
+    pub fn totals(&self) -> Totals {
+        self.metrics.totals()
     }
 
     pub fn store(&self) -> &dyn VersionStore {

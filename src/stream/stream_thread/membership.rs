@@ -211,7 +211,7 @@ impl StreamThread {
         match self.slots.remove(&id) {
             Some(Slot::Active { task, .. } | Slot::Draining { task, .. }) => {
                 self.lives.remove(&task.life());
-                self.ended.add(task.totals());
+                self.ended.add(&task.totals());
                 self.committed.remove(&id);
                 metrics::counter!(metric::TASK_CLOSES, "kind" => kind).increment(1);
                 tracing::info!(task = %id, kind, "closed");
