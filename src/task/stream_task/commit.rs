@@ -73,10 +73,6 @@ impl Committing {
         }
     }
 
-    pub fn floor(&self) -> Option<Hlc> {
-        self.floor
-    }
-
     pub fn is_open(&self) -> bool {
         self.phase != Phase::Opening
     }
