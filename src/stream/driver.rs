@@ -66,7 +66,7 @@ pub fn drive(mut stream: StreamThread, clock: &dyn Clock, watch: &Watch) -> Resu
         let round = stream.run_once(now)?;
         if now.monotonic >= next_report || round.stopped {
             watch.publish(stream.report());
-            stream.publish_gauges();
+            stream.publish_gauges(now);
             next_report = now.monotonic + watch.interval;
         }
         if round.stopped {

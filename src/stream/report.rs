@@ -4,6 +4,7 @@ use crate::base::ids::TaskId;
 use crate::task::metrics::Totals;
 use crate::task::stream_task::StreamTask;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ThreadReport {
@@ -15,6 +16,18 @@ pub struct ThreadReport {
 }
 
 impl ThreadReport {
+    /// Of each origin the oldest append time, in Unix ms, up to which a partition held here is settled.
+    pub fn oldest_frontiers(&self) -> BTreeMap<String, i64> {
+        let mut oldest = BTreeMap::new();
+        for source in self.tasks.iter().flat_map(|task| &task.sources) {
+            if let Some(frontier) = source.frontier_ms {
+                let held = oldest.entry(source.region.clone()).or_insert(frontier);
+                *held = frontier.min(*held);
+            }
+        }
+        oldest
+    }
+
     /// It is a member of its group, and every task is restored and runs.
     pub fn is_ready(&self) -> bool {
         self.joined && self.tasks.iter().all(|task| task.state == "running")

@@ -15,7 +15,7 @@ mod membership;
 use crate::base::error::{Error, Remedy, Result};
 use crate::base::ids::TaskId;
 use crate::base::metric;
-use crate::base::time::{Clock, Now};
+use crate::base::time::{Clock, Now, UnixMs};
 use crate::port::log::{Ack, Appender, GroupConsumer, LogEvent};
 use crate::port::vector::{StoreResponse, VectorStore};
 use crate::record::schema::SchemaSource;
@@ -382,7 +382,7 @@ impl StreamThread {
     }
 
     /// Sets the gauges. Called now and then, not on every round.
-    pub fn publish_gauges(&self) {
+    pub fn publish_gauges(&self, now: Now) {
         let report = self.report();
         for state in ["restoring", "running", "draining"] {
             let count = report.tasks.iter().filter(|task| task.state == state).count();
@@ -392,6 +392,10 @@ impl StreamThread {
         metrics::gauge!(metric::STORE_ENTRIES).set(sum(|task| task.entries));
         metrics::gauge!(metric::STORE_BYTES).set(sum(|task| task.store_bytes));
         metrics::gauge!(metric::BUFFERED_BYTES).set(sum(|task| task.buffered_bytes));
+        for (origin, frontier_ms) in report.oldest_frontiers() {
+            let age_ms = now.wall.since_ms(UnixMs(frontier_ms)).max(0);
+            metrics::gauge!(metric::FRONTIER_AGE_SECONDS, "origin" => origin).set(age_ms as f64 / 1_000.0);
+        }
     }
 }
 

@@ -97,9 +97,11 @@ impl StreamThread {
     }
 
     pub(super) fn activate(&mut self, id: TaskId, life: u32, result: RestoreResult, now: Now) -> Result<()> {
-        if !matches!(self.slots.get(&id), Some(Slot::Restoring { life: current, .. }) if *current == life) {
+        let Some(Slot::Restoring { life: current, ask_at, .. }) = self.slots.get(&id) else { return Ok(()) };
+        if *current != life {
             return Ok(());
         }
+        metrics::histogram!(metric::RESTORE_SECONDS).record(now.monotonic.saturating_sub(*ask_at));
         for warning in &result.warnings {
             tracing::warn!(task = %id, "{warning}");
         }
