@@ -89,7 +89,10 @@ pub fn main() -> std::process::ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("driftless: {error}");
+            let text = error.to_string();
+            // Several faults: each on lines of its own, so that `file:line:column` can be followed.
+            let separator = if text.contains('\n') { "\n" } else { " " };
+            eprintln!("driftless:{separator}{text}");
             Exit::of(&error).into()
         }
     }

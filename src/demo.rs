@@ -20,8 +20,9 @@ mod workload;
 mod world;
 mod writer;
 
-pub use report::{RegionReport, Report};
+pub use report::{Counts, PairReport, RegionReport, Report};
 pub use run::run;
+pub use view::is_page;
 
 use crate::adapter::embedded::broker::BrokerError;
 use std::io;

@@ -1,6 +1,6 @@
 //! The demo end to end, small: three regions with real workers, a cut link and every kind of trouble.
 
-use driftless::demo::{DemoOptions, Report, run};
+use driftless::demo::{Counts, DemoOptions, Report, run};
 
 fn demo(seed: u64, seconds: u64) -> Report {
     let options = DemoOptions { seed, changes: 3_000, vectors: 300, dim: 8, seconds, json: true };
@@ -13,10 +13,24 @@ fn a_seed_gives_one_content_at_any_pace_however_the_threads_interleave() {
     for report in [&first, &again, &other] {
         assert!(report.converged && report.settled, "{report}");
         assert_eq!(report.exit_code(), 0, "{report}");
-        assert!(report.dead_letters > 0, "{report}");
+        assert!(report.counts.dead_letters > 0, "{report}");
+        every_change_is_accounted_for(report);
     }
     assert_eq!((first.changes, &first.digest), (again.changes, &again.digest));
     assert_ne!(first.digest, other.digest);
+}
+
+fn every_change_is_accounted_for(report: &Report) {
+    let mut received_at_home = 0;
+    for pair in &report.pairs {
+        let Counts { received, applied, coalesced, duplicates, stale, conflicts, dead_letters } = pair.counts;
+        let accounted = applied + coalesced + duplicates + stale + conflicts + dead_letters;
+        assert_eq!(received, accounted, "{}→{} in\n{report}", pair.from, pair.to);
+        if pair.from == pair.to {
+            received_at_home += received;
+        }
+    }
+    assert_eq!(received_at_home, report.changes as u64, "{report}");
 }
 
 #[test]

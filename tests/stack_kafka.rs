@@ -96,7 +96,7 @@ fn header_names_that_are_not_utf8_stop_nothing() {
     let topic = real.unique("header");
     real.create_topic(&topic, 1);
     let partition = TopicPartition::new(topic, 0);
-    real.append_with_header_name(&partition, b"caf\xe9");
+    real.append_with_header_name(&partition, c"caf\xe9");
     let (records, _) = read_to_end(&mut real, &partition, 0);
     assert_eq!(&*records[0].headers[0].0, "caf\u{fffd}");
 }

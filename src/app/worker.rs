@@ -17,6 +17,7 @@ use crate::stream::settings::StreamSettings;
 use crate::stream::stream_thread::{Ports, StreamThread};
 use crate::topology::build::{NodeTypes, Topology};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -124,7 +125,10 @@ fn run_threads(
         let (config, settings, topology) = (config.clone(), settings.clone(), topology.clone());
         let (handle, watch, ended) = (runtime.handle().clone(), watch.clone(), events_in.clone());
         let run = move || {
-            let outcome = run_thread(&config, settings, topology, &handle, index, &watch);
+            let run = AssertUnwindSafe(|| run_thread(&config, settings, topology, &handle, index, &watch));
+            // A thread that has panicked must not leave a process behind that looks alive.
+            let outcome =
+                catch_unwind(run).unwrap_or_else(|_| Err(Error::fatal(format_args!("stream thread {index} has panicked"))));
             // The receiver lives until every thread has ended.
             ended.send(Event::ThreadEnded(outcome)).ok();
         };
@@ -171,7 +175,7 @@ fn run_thread(
     index: usize,
     watch: &Watch,
 ) -> Result<()> {
-    let wake = wake_this_thread();
+    let (wake, clock) = (wake_this_thread(), SystemClock::start());
     let kafka = kafka_settings(config, index);
     let names = config.topics();
     let subscriptions: Vec<Subscription> = (0..names.shards())
@@ -191,8 +195,9 @@ fn run_thread(
         appender: Box::new(KafkaAppender::new(&kafka, wake.clone())?),
         vectors: Box::new(MilvusStore::new(runtime.clone(), config.collections.clone(), &milvus_settings(config), wake.clone())?),
         schemas: Box::new(RegistrySchemas::new(runtime.clone(), &registry_addresses(config), wake)?),
+        clock: Box::new(clock),
     };
-    let outcome = drive(StreamThread::new(settings, topology, ports, handle), &SystemClock::start(), watch);
+    let outcome = drive(StreamThread::new(settings, topology, ports, handle), &clock, watch);
     // Its handle is gone with the stream thread, which ends it.
     reading.join().map_err(|_| Error::fatal("the restore thread has panicked"))?;
     outcome

@@ -23,7 +23,10 @@ pub const GAUGES: &[(&str, &str)] = &[
     (STORE_ENTRIES, "Entries in the versions store, tombstones included."),
     (STORE_BYTES, "Resident bytes of the versions store."),
     (BUFFERED_BYTES, "Bytes of records polled and not yet processed."),
-    (FLOOR_AGE_SECONDS, "Age of the floor below which tombstones are forgotten; by the origin that holds it back."),
+    (
+        FRONTIER_AGE_SECONDS,
+        "Age of the append time up to which an origin is settled in every partition held here; the oldest origin holds back the floor below which tombstones are forgotten.",
+    ),
 ];
 
 /// `(name, help)` of every histogram.
@@ -50,7 +53,7 @@ pub const TASKS: &str = "driftless_tasks";
 pub const STORE_ENTRIES: &str = "driftless_store_entries";
 pub const STORE_BYTES: &str = "driftless_store_bytes";
 pub const BUFFERED_BYTES: &str = "driftless_buffered_bytes";
-pub const FLOOR_AGE_SECONDS: &str = "driftless_floor_age_seconds";
+pub const FRONTIER_AGE_SECONDS: &str = "driftless_frontier_age_seconds";
 pub const SINK_WRITE_SECONDS: &str = "driftless_sink_write_seconds";
 pub const SINK_BATCH_ROWS: &str = "driftless_sink_batch_rows";
 pub const APPLY_SECONDS: &str = "driftless_apply_seconds";

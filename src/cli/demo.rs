@@ -1,6 +1,7 @@
 //! `driftless demo`.
 
 use super::output;
+use crate::app::logging;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
 use crate::demo::{self, DemoError, DemoOptions};
@@ -19,7 +20,8 @@ Examples:
   driftless demo --seed 7 --changes 100000 --seconds 30
   driftless demo --json 2>/dev/null | jq .digest
 
-Progress goes to standard error: a live view on a terminal, plain lines elsewhere.
+Progress goes to standard error: a live view on a terminal (q ends it), plain lines elsewhere.
+The result goes to standard output.
 
 Exit codes: 0 converged in spite of every kind of trouble, 1 failed, 2 wrong usage,
 3 not converged (or some kind of trouble did not occur), 130 interrupted")]
@@ -53,8 +55,16 @@ pub fn run(args: &DemoArgs) -> Result<Exit> {
         seconds: args.seconds,
         json: args.json,
     };
-    match demo::run(&options) {
-        Ok(report) if args.json => output::print_json(&report).map(|()| Exit(report.exit_code())),
+    let held = demo::is_page(&options).then(logging::hold);
+    let ended = demo::run(&options);
+    drop(held);
+    match ended {
+        Ok(report) if args.json => {
+            for sentence in report.shortcomings() {
+                eprintln!("driftless: {sentence}");
+            }
+            output::print_json(&report).map(|()| Exit(report.exit_code()))
+        }
         Ok(report) => output::print(&report.to_string()).map(|()| Exit(report.exit_code())),
         Err(DemoError::Interrupted) => Ok(Exit::INTERRUPTED),
         Err(error) if Exit(error.exit_code()) == Exit::WRONG => Err(Error::refuse(error)),

@@ -8,7 +8,6 @@ use crate::adapter::system::SystemClock;
 use crate::app::prepare::{kafka_settings, milvus_settings};
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
-use crate::base::time::Clock;
 use crate::config::Config;
 use crate::ops::doctor;
 use crate::ops::finding::{Finding, Level, worst};
@@ -55,7 +54,7 @@ pub fn run(args: &DoctorArgs) -> Result<Exit> {
     findings.extend(kafka);
     if reached {
         let mut reader = KafkaLogReader::new(&kafka_settings(&config, 0))?;
-        findings.extend(doctor::change_records(&mut reader, &plan, SystemClock::start().now().wall));
+        findings.extend(doctor::change_records(&mut reader, &plan, &SystemClock::start()));
     }
     for region in config.regions.keys() {
         let mut registry = config.registry_client(region)?;

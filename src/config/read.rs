@@ -242,7 +242,7 @@ fn worker(root: &Section<'_, '_>) -> WorkerConfig {
     let mut worker = WorkerConfig {
         threads: 1,
         commit_interval: Duration::from_millis(100),
-        buffer_bytes: 32 << 20,
+        buffer_bytes: 4 << 20,
         drain_timeout: Duration::from_secs(20),
     };
     let Some(section) = root.section("worker") else { return worker };

@@ -1,14 +1,10 @@
 //! What must hold between values of different sections. Each fault stands at the value that is easier to change.
 
 use super::Config;
+use crate::adapter::kafka::KafkaSettings;
 use crate::base::section::Section;
 use crate::ops::topics::plan::CHANGE_RETENTION;
 use std::time::Duration;
-
-/// librdkafka's `session.timeout.ms` as we set it.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
-/// librdkafka's `heartbeat.interval.ms` as we set it.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// gRPC servers of Milvus take messages of up to 64 MiB.
 const MILVUS_MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -19,8 +15,8 @@ pub fn check(root: &Section<'_, '_>, config: &Config) {
         None => root.place(),
     };
     let shown = humantime::format_duration;
-    let session = property_ms(config, "session.timeout.ms").unwrap_or(SESSION_TIMEOUT);
-    let heartbeat = property_ms(config, "heartbeat.interval.ms").unwrap_or(HEARTBEAT_INTERVAL);
+    let session = property_ms(config, "session.timeout.ms");
+    let heartbeat = property_ms(config, "heartbeat.interval.ms");
     let rpc_deadline = config.milvus.rpc_deadline;
     if rpc_deadline >= session {
         let message = format!("`rpc_deadline` = {} is not below the session time-out of {}", shown(rpc_deadline), shown(session));
@@ -56,6 +52,9 @@ pub fn check(root: &Section<'_, '_>, config: &Config) {
     }
 }
 
-fn property_ms(config: &Config, name: &str) -> Option<Duration> {
-    config.kafka.properties.0.get(name).and_then(|value| value.parse().ok()).map(Duration::from_millis)
+/// As it is passed through, or as we set it.
+fn property_ms(config: &Config, name: &str) -> Duration {
+    let given = config.kafka.properties.0.get(name).and_then(|value| value.parse().ok());
+    let default = || KafkaSettings::group_default(name).and_then(|value| value.parse().ok());
+    Duration::from_millis(given.or_else(default).unwrap_or(0))
 }

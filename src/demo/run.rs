@@ -8,9 +8,9 @@
 
 use super::board::Board;
 use super::pace::{Pace, Stop};
-use super::report::{RegionReport, Report};
-use super::status::{Observer, RegionStatus};
-use super::view::View;
+use super::report::{Counts, PairReport, RegionReport, Report};
+use super::status::{Observer, Snapshot};
+use super::view::{self, View};
 use super::worker::{self, Workers, settled};
 use super::workload::Workload;
 use super::world::World;
@@ -103,8 +103,8 @@ impl<'a> Run<'a> {
             scope.spawn(move || board.note(writer::write(region, workload, world, pace, board, stop)));
         }
         scope.spawn(move || board.note(network::run(world, pace, board, stop)));
-        let settled = self.watch(pace)?;
-        self.report(pace, settled)
+        let (last, settled) = self.watch(pace)?;
+        self.report(pace, &last, settled)
     }
 
     fn await_workers(&self) -> Result<(), DemoError> {
@@ -121,10 +121,10 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Shows the run until it is over; answers whether all was settled in time.
-    fn watch(&self, pace: Pace) -> Result<bool, DemoError> {
+    /// Shows the run until it is over; answers how it was in the end, and whether all was settled in time.
+    fn watch(&self, pace: Pace) -> Result<(Snapshot, bool), DemoError> {
         let Run { workload, world, workers, board, .. } = *self;
-        let mut view = View::open(self.options.json)?;
+        let mut view = View::open(self.options)?;
         let mut observer = Observer::new(world, workers, board, pace, workload.changes.len());
         let (mut seen, mut shown, mut settling) = (0, None, None);
         loop {
@@ -135,20 +135,22 @@ impl<'a> Run<'a> {
             }
             if settling.is_none() && board.read().sent == workload.changes.len() && pace.fraction(now) >= 1.0 {
                 settling = Some((Goal::capture(world)?, now.monotonic + SETTLE_MAX));
+                board.event(now.since(pace.started), "all is sent; the regions settle".to_owned());
             }
             let (mut settled, mut over) = (false, false);
             if let Some((goal, give_up)) = &mut settling {
                 settled = goal.is_reached(world, workers)?;
                 over = settled || now.monotonic >= *give_up;
             }
-            if over || shown.is_none_or(|shown| now.monotonic >= shown + view.interval()) {
-                view.show(&observer.snapshot(view.events_max())?)?;
+            if over || shown.is_none_or(|shown| now.monotonic >= shown + view::INTERVAL) {
+                let snapshot = observer.snapshot()?;
+                view.show(&snapshot)?;
+                if over {
+                    return Ok((snapshot, settled));
+                }
                 shown = Some(now.monotonic);
             }
-            if over {
-                return Ok(settled);
-            }
-            seen = board.wait(seen, view.interval());
+            seen = board.wait(seen, view::INTERVAL);
         }
     }
 
@@ -162,22 +164,20 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn report(&self, pace: Pace, settled: bool) -> Result<Report, DemoError> {
-        let Run { options, workload, world, workers, board, .. } = *self;
+    fn report(&self, pace: Pace, last: &Snapshot, settled: bool) -> Result<Report, DemoError> {
+        let Run { options, workload, world, board, .. } = *self;
         let compared = verdict::compare(world, workload, pace.base())?;
-        let snapshot = Observer::new(world, workers, board, pace, workload.changes.len()).snapshot(0)?;
-        let sum = |of: fn(&RegionStatus) -> u64| snapshot.regions.iter().map(of).sum();
+        let mut counts = Counts::default();
+        for pair in &last.pairs {
+            counts += pair.counts;
+        }
         Ok(Report {
             seed: options.seed,
             seconds: options.seconds,
             vectors: options.vectors,
             dim: options.dim,
-            changes: snapshot.sent,
-            duplicates: sum(|region| region.duplicates),
-            stale: sum(|region| region.stale),
-            conflicts: sum(|region| region.conflicts),
-            dead_letters: sum(|region| region.dead_letters),
-            applied: sum(|region| region.applied),
+            changes: last.sent,
+            counts,
             cuts: board.read().cuts,
             settled,
             rows: compared.rows,
@@ -185,9 +185,36 @@ impl<'a> Run<'a> {
             refused_differently: compared.refused_differently,
             converged: compared.divergent == 0 && compared.refused_differently == 0,
             digest: compared.digest,
-            regions: snapshot.regions.into_iter().map(region_report).collect(),
+            regions: region_reports(last),
+            pairs: pair_reports(last),
         })
     }
+}
+
+fn region_reports(last: &Snapshot) -> Vec<RegionReport> {
+    let mut reports = Vec::new();
+    for (index, region) in last.regions.iter().enumerate() {
+        let mut counts = Counts::default();
+        for pair in last.pairs.iter().filter(|pair| pair.to == index) {
+            counts += pair.counts;
+        }
+        reports.push(RegionReport { region: region.name.to_string(), rows: region.rows, counts });
+    }
+    reports
+}
+
+fn pair_reports(last: &Snapshot) -> Vec<PairReport> {
+    let mut reports = Vec::new();
+    for pair in &last.pairs {
+        reports.push(PairReport {
+            from: last.regions[pair.from].name.to_string(),
+            to: last.regions[pair.to].name.to_string(),
+            lag_ms_max: pair.lag_ms_max,
+            applied_per_second: (pair.counts.applied as f64 / last.elapsed.as_secs_f64()).round(),
+            counts: pair.counts,
+        });
+    }
+    reports
 }
 
 /// Where everything must have come to.
@@ -236,9 +263,4 @@ fn ends(
 ) -> Result<Vec<(TopicPartition, i64)>, BrokerError> {
     let broker = &world.regions[region].broker;
     partitions.map(|partition| Ok((partition.clone(), broker.bounds(&partition)?.end))).collect()
-}
-
-fn region_report(status: RegionStatus) -> RegionReport {
-    let RegionStatus { name, applied, duplicates, stale, conflicts, dead_letters, rows, .. } = status;
-    RegionReport { region: name, applied, duplicates, stale, conflicts, dead_letters, rows }
 }

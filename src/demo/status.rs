@@ -2,14 +2,15 @@
 
 use super::board::{Board, Incident};
 use super::pace::Pace;
+use super::report::Counts;
 use super::worker::{Workers, settled};
-use super::world::{DOCUMENTS, World};
+use super::world::{DOCUMENTS, RegionWorld, World};
 use crate::adapter::embedded::broker::{Broker, BrokerError};
-use crate::base::ids::TopicPartition;
+use crate::base::ids::{Region, TopicPartition};
 use crate::base::time::{Clock, Now, UnixMs};
 use crate::stream::report::ThreadReport;
 use crate::task::heartbeat;
-use crate::task::metrics::Totals;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Rates are over the last second or so.
@@ -17,6 +18,7 @@ const RATE_WINDOW: Duration = Duration::from_secs(1);
 /// Records looked at to find one that is no heartbeat.
 const HEARTBEATS_MAX: usize = 64;
 
+/// What `to` makes of the changes from `from`. A region receives its own, too.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PairStatus {
     pub from: usize,
@@ -24,17 +26,15 @@ pub(super) struct PairStatus {
     pub up: bool,
     /// Age of the oldest change of `from` that is not settled in `to`; 0 if there is none.
     pub lag_ms: i64,
+    /// The greatest that any snapshot has seen.
+    pub lag_ms_max: i64,
+    pub applied_per_second: f64,
+    pub counts: Counts,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct RegionStatus {
-    pub name: String,
-    pub applied_per_second: f64,
-    pub applied: u64,
-    pub duplicates: u64,
-    pub stale: u64,
-    pub conflicts: u64,
-    pub dead_letters: u64,
+    pub name: Region,
     pub rows: usize,
 }
 
@@ -45,10 +45,19 @@ pub(super) struct Snapshot {
     pub planned: usize,
     /// All is sent; the rest is on its way.
     pub settling: bool,
+    /// By receiving region, then by source.
     pub pairs: Vec<PairStatus>,
     pub regions: Vec<RegionStatus>,
-    /// The last few, oldest first.
+    /// Oldest first.
     pub events: Vec<Incident>,
+}
+
+/// What is remembered of a pair from one snapshot to the next.
+#[derive(Debug, Clone, Copy, Default)]
+struct PairHistory {
+    lag_ms_max: i64,
+    applied_at_mark: u64,
+    applied_per_second: f64,
 }
 
 pub(super) struct Observer<'a> {
@@ -57,24 +66,23 @@ pub(super) struct Observer<'a> {
     board: &'a Board,
     pace: Pace,
     planned: usize,
-    /// When rates were last taken, and what had been applied in each region by then.
-    mark: (Duration, Vec<u64>),
-    rates: Vec<f64>,
+    /// When rates were last taken.
+    mark: Duration,
+    /// By `(to, from)`.
+    history: BTreeMap<(usize, usize), PairHistory>,
 }
 
 impl<'a> Observer<'a> {
     pub fn new(world: &'a World, workers: &'a Workers, board: &'a Board, pace: Pace, planned: usize) -> Self {
-        let regions = world.regions.len();
-        Self { world, workers, board, pace, planned, mark: (Duration::ZERO, vec![0; regions]), rates: vec![0.0; regions] }
+        Self { world, workers, board, pace, planned, mark: Duration::ZERO, history: BTreeMap::new() }
     }
 
-    pub fn snapshot(&mut self, events_max: usize) -> Result<Snapshot, BrokerError> {
+    pub fn snapshot(&mut self) -> Result<Snapshot, BrokerError> {
         let now = self.world.clock.now();
-        let workers = self.workers.reports();
-        let pairs = self.pairs(&workers, now)?;
         let elapsed = now.since(self.pace.started);
-        take_rates(&mut self.mark, &mut self.rates, elapsed, &workers);
-        let regions = workers.iter().enumerate().map(|(region, worker)| self.region(region, &worker.totals)).collect();
+        let pairs = self.pairs(now, elapsed)?;
+        let rows = |region: &RegionWorld| RegionStatus { name: region.region.clone(), rows: region.database.rows(DOCUMENTS) };
+        let regions = self.world.regions.iter().map(rows).collect();
         let state = self.board.read();
         Ok(Snapshot {
             elapsed,
@@ -83,57 +91,63 @@ impl<'a> Observer<'a> {
             settling: state.sent == self.planned,
             pairs,
             regions,
-            events: state.events[state.events.len().saturating_sub(events_max)..].to_vec(),
+            events: state.events.clone(),
         })
     }
 
-    fn region(&self, region: usize, totals: &Totals) -> RegionStatus {
-        let world = &self.world.regions[region];
-        RegionStatus {
-            name: world.region.to_string(),
-            applied_per_second: self.rates[region],
-            applied: totals.applied,
-            duplicates: totals.verdict("duplicate"),
-            stale: totals.verdict("stale"),
-            conflicts: totals.verdict("conflict"),
-            dead_letters: totals.dead_letters.values().sum(),
-            rows: world.database.rows(DOCUMENTS),
-        }
-    }
-
-    fn pairs(&self, workers: &[ThreadReport], now: Now) -> Result<Vec<PairStatus>, BrokerError> {
+    fn pairs(&mut self, now: Now, elapsed: Duration) -> Result<Vec<PairStatus>, BrokerError> {
+        let workers = self.workers.reports();
+        let span = elapsed.saturating_sub(self.mark);
+        let rates_are_due = span >= RATE_WINDOW;
         let mut pairs = Vec::new();
-        for link in self.world.links().iter() {
-            let (from, to) = (link.from, link.to);
-            let settled = settled(&workers[to]);
-            let mut oldest: Option<UnixMs> = None;
-            let mut look = |broker: &Broker, partition: &TopicPartition, position: i64| {
-                let found = oldest_change(broker, partition, position)?;
-                oldest = oldest.into_iter().chain(found).min();
-                Ok(())
-            };
-            for (source, mirror) in self.world.local().zip(self.world.mirror(from)) {
-                look(&self.world.regions[from].broker, &source, link.mirror.position(&source))?;
-                look(&self.world.regions[to].broker, &mirror, settled.get(&mirror).copied().unwrap_or(0))?;
+        for (to, worker) in workers.iter().enumerate() {
+            for (from, source) in self.world.regions.iter().enumerate() {
+                let totals = worker.totals.sources.get(&source.region);
+                let counts = totals.map(Counts::of).unwrap_or_default();
+                let (up, lag_ms) = self.lag(from, to, worker, now)?;
+                let history = self.history.entry((to, from)).or_default();
+                history.lag_ms_max = history.lag_ms_max.max(lag_ms);
+                if rates_are_due {
+                    history.applied_per_second =
+                        counts.applied.saturating_sub(history.applied_at_mark) as f64 / span.as_secs_f64();
+                    history.applied_at_mark = counts.applied;
+                }
+                let PairHistory { lag_ms_max, applied_per_second, .. } = *history;
+                pairs.push(PairStatus { from, to, up, lag_ms, lag_ms_max, applied_per_second, counts });
             }
-            let lag_ms = oldest.map_or(0, |oldest| now.wall.since_ms(oldest).max(0));
-            pairs.push(PairStatus { from, to, up: link.mirror.is_up(), lag_ms });
+        }
+        if rates_are_due {
+            self.mark = elapsed;
         }
         Ok(pairs)
     }
-}
 
-fn take_rates(mark: &mut (Duration, Vec<u64>), rates: &mut [f64], elapsed: Duration, workers: &[ThreadReport]) {
-    let span = elapsed.saturating_sub(mark.0);
-    if span < RATE_WINDOW {
-        return;
+    /// Is there a way from one to the other, and how old is the oldest change that has not come to its end?
+    fn lag(&self, from: usize, to: usize, worker: &ThreadReport, now: Now) -> Result<(bool, i64), BrokerError> {
+        let settled = settled(worker);
+        let mut oldest: Option<UnixMs> = None;
+        let mut look = |region: usize, partition: &TopicPartition, position: i64| {
+            let found = oldest_change(&self.world.regions[region].broker, partition, position)?;
+            oldest = oldest.into_iter().chain(found).min();
+            Ok(())
+        };
+        let position = |partition: &TopicPartition| settled.get(partition).copied().unwrap_or(0);
+        let mut up = true;
+        if from == to {
+            for local in self.world.local() {
+                look(to, &local, position(&local))?;
+            }
+        } else {
+            let links = self.world.links();
+            let link = links.iter().find(|link| (link.from, link.to) == (from, to));
+            up = link.is_some_and(|link| link.mirror.is_up());
+            for (source, mirror) in self.world.local().zip(self.world.mirror(from)) {
+                look(from, &source, link.map_or(0, |link| link.mirror.position(&source)))?;
+                look(to, &mirror, position(&mirror))?;
+            }
+        }
+        Ok((up, oldest.map_or(0, |oldest| now.wall.since_ms(oldest).max(0))))
     }
-    for (region, worker) in workers.iter().enumerate() {
-        let applied = worker.totals.applied;
-        rates[region] = applied.saturating_sub(mark.1[region]) as f64 / span.as_secs_f64();
-        mark.1[region] = applied;
-    }
-    mark.0 = elapsed;
 }
 
 /// When the first change at or after `position` was appended at its origin.

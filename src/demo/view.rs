@@ -4,38 +4,27 @@
 mod lines;
 mod page;
 
+use super::DemoOptions;
 use super::status::Snapshot;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
+
+/// How often the run is looked at.
+pub(super) const INTERVAL: Duration = Duration::from_millis(150);
 
 pub(super) enum View {
     Page(page::Page),
     Lines(lines::Lines),
 }
 
+/// Will the run be shown as a live page? It has the terminal for itself then: nothing else may write there.
+pub fn is_page(options: &DemoOptions) -> bool {
+    !options.json && io::stderr().is_terminal()
+}
+
 impl View {
-    /// The page, where there is a terminal to show it on and nobody has asked for `lines`.
-    pub fn open(lines: bool) -> io::Result<Self> {
-        if lines || !io::stderr().is_terminal() {
-            Ok(View::Lines(lines::Lines::default()))
-        } else {
-            Ok(View::Page(page::Page::open()?))
-        }
-    }
-
-    pub fn interval(&self) -> Duration {
-        match self {
-            View::Page(_) => Duration::from_millis(150),
-            View::Lines(_) => Duration::from_secs(1),
-        }
-    }
-
-    /// Events that a snapshot for this view should hold.
-    pub fn events_max(&self) -> usize {
-        match self {
-            View::Page(_) => page::EVENTS_MAX,
-            View::Lines(_) => usize::MAX,
-        }
+    pub fn open(options: &DemoOptions) -> io::Result<Self> {
+        if is_page(options) { Ok(View::Page(page::Page::open()?)) } else { Ok(View::Lines(lines::Lines::default())) }
     }
 
     pub fn show(&mut self, snapshot: &Snapshot) -> io::Result<()> {

@@ -80,6 +80,7 @@ pub(super) fn run(region: usize, world: &World, watch: &Watch) -> Result<()> {
         appender: Box::new(EmbeddedAppender::new(broker.clone(), APPENDS_MAX, wake.clone())),
         vectors: Box::new(EmbeddedStore::new(database.clone(), STORE_LATENCY, wake)),
         schemas: Box::new(EmbeddedSchemas::default()),
+        clock: Box::new(world.clock),
     };
     let regions = world.regions.iter().map(|region| region.region.clone()).collect();
     let mut settings = StreamSettings::new(name.clone(), regions, world.names.clone(), world.collections.clone());

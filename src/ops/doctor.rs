@@ -3,7 +3,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::ids::TopicPartition;
-use crate::base::time::UnixMs;
+use crate::base::time::{Clock, UnixMs};
 use crate::ops::finding::Finding;
 use crate::ops::scan::scan;
 use crate::ops::{state_dir, topics};
@@ -65,13 +65,13 @@ pub fn registry(name: &str, registry: &mut dyn RegistryAdmin, own: bool, plan: &
 
 /// Looks at the newest records of the local change topics: where their keys lie, and what the brokers' clock
 /// stamped them with.
-pub fn change_records(reader: &mut dyn LogReader, plan: &topics::plan::TopicPlan, now: UnixMs) -> Vec<Finding> {
+pub fn change_records(reader: &mut dyn LogReader, plan: &topics::plan::TopicPlan, clock: &dyn Clock) -> Vec<Finding> {
     let mut findings = Vec::new();
     for shard in 0..plan.names.shards() {
         let topic = plan.names.local(shard);
         let subject = format!("records of {topic}");
         match sample(reader, &topic) {
-            Ok(sample) => findings.extend(sample.findings(&subject, now)),
+            Ok(sample) => findings.extend(sample.findings(&subject, clock.now().wall)),
             Err(error) => findings.push(unreached(&subject, &error)),
         }
     }
@@ -143,11 +143,13 @@ impl Sample {
 mod tests {
     use super::*;
     use crate::base::ids::Region;
+    use crate::base::time::Now;
     use crate::ops::finding::Level;
     use crate::ops::scan::memory::MemoryReader;
     use crate::ops::topics::plan::TopicPlan;
     use crate::record::raw::RawRecord;
     use crate::region::topics::TopicNames;
+    use std::time::Duration;
 
     fn record(partition: i32, offset: i64, key: Option<&str>, appended_at: i64) -> RawRecord {
         RawRecord {
@@ -161,6 +163,14 @@ mod tests {
         }
     }
 
+    struct Stopped;
+
+    impl Clock for Stopped {
+        fn now(&self) -> Now {
+            Now { wall: UnixMs(100_000), monotonic: Duration::ZERO }
+        }
+    }
+
     fn findings(records: Vec<RawRecord>) -> Vec<Finding> {
         let plan = TopicPlan {
             names: TopicNames::new("app", 1),
@@ -170,7 +180,7 @@ mod tests {
             bootstrap_servers: "kafka:9092".to_owned(),
         };
         let mut reader = MemoryReader { records, partitions: 4, ..MemoryReader::default() };
-        change_records(&mut reader, &plan, UnixMs(100_000))
+        change_records(&mut reader, &plan, &Stopped)
     }
 
     #[test]

@@ -18,6 +18,13 @@ pub struct RowBatch {
 }
 
 impl RowBatch {
+    /// Bytes of its content, roughly as they are sent.
+    pub fn bytes(&self) -> usize {
+        const ROW_OVERHEAD: usize = 64;
+        let metadata: usize = self.metadata.iter().map(Vec::len).sum();
+        self.vectors.len() * 4 + metadata + (self.ids.len() + self.deletes.len()) * ROW_OVERHEAD
+    }
+
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty() && self.deletes.is_empty()
     }

@@ -13,6 +13,7 @@ impl Processor for Dedup {
     fn process(&mut self, message: Message, context: &mut Context<'_>) -> Result<()> {
         let change = &message.change;
         if let Some(holder) = context.versions.holder(&change.key)
+            && !holder.is_worth_another_try()
             && judge(&change.version, || change.content_hash(), &holder.version, holder.content_hash) == Verdict::Duplicate
         {
             context.drop_as(Verdict::Duplicate.word());

@@ -26,6 +26,7 @@ impl Processor for LwwMerge {
         };
         match judge(&change.version, || change.content_hash(), &holder.version, holder.content_hash) {
             Verdict::Wins => win(message, context),
+            Verdict::Duplicate if holder.is_worth_another_try() => win(message, context),
             Verdict::Conflict => context.conflict(message.change, holder.version),
             lost => context.drop_as(lost.word()),
         }

@@ -38,6 +38,8 @@ pub struct Progress {
     /// The task was closed with nothing in flight: nothing needs to be asserted again.
     pub closed: bool,
     pub epoch: u64,
+    /// Rows that may have been undone by a late write lie at or after this offset of the vectors changelog.
+    pub suspect_from: Option<i64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +76,8 @@ struct Written {
     written_at: u64,
     closed: bool,
     epoch: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    suspect_from: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -102,6 +106,7 @@ impl From<&Progress> for Written {
             written_at: progress.written_at,
             closed: progress.closed,
             epoch: progress.epoch,
+            suspect_from: progress.suspect_from,
         }
     }
 }
@@ -122,6 +127,7 @@ impl From<Written> for Progress {
             written_at: written.written_at,
             closed: written.closed,
             epoch: written.epoch,
+            suspect_from: written.suspect_from,
         }
     }
 }
@@ -156,7 +162,7 @@ mod tests {
             frontier: None,
         };
         let floor = Some(Hlc::at(UnixMs(1_700_000_000_000)));
-        Progress { sources: vec![own, mirror], floor, written_at: 7, closed: true, epoch: 2 }
+        Progress { sources: vec![own, mirror], floor, written_at: 7, closed: true, epoch: 2, suspect_from: None }
     }
 
     /// Format 1 as bytes: a change of this test is a change of what older workers can read.

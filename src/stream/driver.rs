@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+/// The shortest wait: whatever is due and can't be done yet must not make the thread spin.
+const IDLE_MIN: Duration = Duration::from_millis(1);
 /// The longest wait for a wake-up. Should a client ever lose one, nothing is idle longer than this.
 const IDLE_MAX: Duration = Duration::from_millis(50);
 /// How long a restorer waits after the log could not be reached.
@@ -64,7 +66,7 @@ pub fn drive(mut stream: StreamThread, clock: &dyn Clock, watch: &Watch) -> Resu
         let round = stream.run_once(now)?;
         if now.monotonic >= next_report || round.stopped {
             watch.publish(stream.report());
-            stream.publish_gauges();
+            stream.publish_gauges(now);
             next_report = now.monotonic + watch.interval;
         }
         if round.stopped {
@@ -72,7 +74,7 @@ pub fn drive(mut stream: StreamThread, clock: &dyn Clock, watch: &Watch) -> Resu
         }
         if !round.worked {
             let due = round.due.map_or(next_report, |due| due.min(next_report)).saturating_sub(now.monotonic);
-            thread::park_timeout(due.min(IDLE_MAX));
+            thread::park_timeout(due.clamp(IDLE_MIN, IDLE_MAX));
         }
     }
 }

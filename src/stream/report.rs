@@ -4,18 +4,33 @@ use crate::base::ids::TaskId;
 use crate::task::metrics::Totals;
 use crate::task::stream_task::StreamTask;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ThreadReport {
+    /// The group has told this member what it has, be it nothing.
+    pub joined: bool,
     pub tasks: Vec<TaskReport>,
     /// Of all tasks that this thread has held, ended ones included.
     pub totals: Totals,
 }
 
 impl ThreadReport {
-    /// Every task is restored and runs.
+    /// Of each origin the oldest append time, in Unix ms, up to which a partition held here is settled.
+    pub fn oldest_frontiers(&self) -> BTreeMap<String, i64> {
+        let mut oldest = BTreeMap::new();
+        for source in self.tasks.iter().flat_map(|task| &task.sources) {
+            if let Some(frontier) = source.frontier_ms {
+                let held = oldest.entry(source.region.clone()).or_insert(frontier);
+                *held = frontier.min(*held);
+            }
+        }
+        oldest
+    }
+
+    /// It is a member of its group, and every task is restored and runs.
     pub fn is_ready(&self) -> bool {
-        self.tasks.iter().all(|task| task.state == "running")
+        self.joined && self.tasks.iter().all(|task| task.state == "running")
     }
 }
 

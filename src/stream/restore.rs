@@ -13,16 +13,17 @@ use crate::port::log::LogReader;
 use crate::record::collection::Collections;
 use crate::record::raw::RawRecord;
 use crate::store::VersionStore;
-use crate::store::entry::{Entry, FORGOTTEN_HEADER, parse_version_text};
+use crate::store::entry::{Entry, EntryError, FORGOTTEN_HEADER, parse_version_text};
 use crate::store::memory::MemoryStore;
-use crate::store::progress::{PROGRESS_KEY, Progress};
+use crate::store::progress::{PROGRESS_KEY, Progress, ProgressError};
 use crate::store::row_key;
-use crate::stream::source_check::check;
+use crate::stream::source_check::{Patience, check};
 use crate::task::settings::TaskTopics;
 use crate::task::settlement::Mark;
 use crate::task::stream_task::{Restored, SourceStart};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// What a restore is asked for.
@@ -35,6 +36,8 @@ pub struct RestoreRequest {
     pub sources: Vec<(Region, Arc<str>)>,
     pub collections: Arc<Collections>,
     pub safety_window: Duration,
+    /// Set when nobody waits for it any more.
+    pub cancelled: Arc<AtomicBool>,
 }
 
 /// A finished restore: the task's state, its partition count, and what an operator should know.
@@ -51,9 +54,10 @@ pub struct Restore {
     state: State,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one of it for each restore under way")]
 enum State {
     Begin,
-    Reading { image: Box<Image>, position: i64, end: i64, partitions: i32 },
+    Reading { image: Image, position: i64, end: i64, partitions: i32 },
 }
 
 impl Restore {
@@ -74,7 +78,7 @@ impl Restore {
                 let partitions = self.check_topics(reader)?;
                 let bounds = reader.bounds(&changelog)?;
                 reader.open(&changelog, bounds.first)?;
-                let image = Box::new(Image::new(self.request.collections.clone()));
+                let image = Image::new(self.request.collections.clone());
                 self.state = State::Reading { image, position: bounds.first, end: bounds.end, partitions };
                 Ok(None)
             }
@@ -82,7 +86,7 @@ impl Restore {
                 let mut records = Vec::new();
                 let next = reader.read(&mut records)?;
                 for record in records.iter().filter(|record| record.offset < *end) {
-                    image.apply(record);
+                    image.apply(record)?;
                 }
                 *position = next;
                 Ok(None)
@@ -92,7 +96,7 @@ impl Restore {
                 let State::Reading { image, end, partitions, .. } = std::mem::replace(&mut self.state, State::Begin) else {
                     return Err(Error::fatal("a restore ended in a state that it was not in"));
                 };
-                self.finish(reader, *image, end, partitions).map(Some)
+                self.finish(reader, image, end, partitions).map(Some)
             }
         }
     }
@@ -132,24 +136,30 @@ impl Restore {
         let clean = progress.is_some_and(|progress| progress.closed) || (progress.is_none() && image.entries_read == 0);
         let reassert_from = match clean {
             true => None,
-            false => Some(tail_begin(reader, vectors, vectors_bounds.first, vectors_bounds.end, self.request.safety_window)?),
+            false => {
+                let tail = tail_begin(reader, vectors, vectors_bounds.first, vectors_bounds.end, self.request.safety_window)?;
+                let handed_on = progress.and_then(|progress| progress.suspect_from);
+                Some(handed_on.map_or(tail, |from| from.min(tail)))
+            }
         };
+        if image.unreadable > 0 {
+            warnings.push(format!(
+                "{} records of {} can't be read and are passed over",
+                image.unreadable, self.request.topics.versions_changelog
+            ));
+        }
         let entries_read = image.entries_read;
-        let Image { store, misplaced, mut forgotten, vectors_next, .. } = image;
-        let misplaced = misplaced.into_iter().map(|key| {
-            let up_to = forgotten.remove(&key);
-            (key, up_to)
-        });
         let restored = Restored {
             sources,
             floor: progress.and_then(|progress| progress.floor),
             epoch: progress.map_or(0, |progress| progress.epoch) + 1,
             written_at: progress.map_or(0, |progress| progress.written_at),
             versions_end: end,
-            vectors_next: vectors_next.clamp(vectors_bounds.first, vectors_bounds.end),
+            vectors_next: image.vectors_next.clamp(vectors_bounds.first, vectors_bounds.end),
             reassert_from,
-            misplaced: misplaced.collect(),
-            store: Box::new(store),
+            misplaced: image.misplaced.into_iter().collect(),
+            forgotten: image.put_again.into_iter().collect(),
+            store: Box::new(image.store),
         };
         Ok(RestoreResult { restored, partitions, warnings, entries_read })
     }
@@ -179,7 +189,10 @@ fn tail_begin(reader: &mut dyn LogReader, vectors: &TopicPartition, first: i64, 
     while end - back >= first {
         reader.open(vectors, end - back)?;
         let mut records = Vec::new();
-        while reader.read(&mut records)? < end {}
+        let mut patience = Patience::default();
+        while reader.read(&mut records)? < end {
+            patience.spend(vectors)?;
+        }
         reader.close();
         if let Some(last) = records.last() {
             let since = UnixMs(last.appended_at.0).minus(window);
@@ -200,6 +213,8 @@ struct Image {
     /// Up to which version a key was forgotten, as long as nothing newer was put.
     forgotten: HashMap<RowKey, Version>,
     misplaced: HashSet<RowKey>,
+    /// Keys that something older was put for after they had been forgotten, with what was forgotten.
+    put_again: HashMap<RowKey, Version>,
     /// The offset after the last vector that an entry names.
     vectors_next: i64,
     entries_read: u64,
@@ -214,26 +229,28 @@ impl Image {
             progress: None,
             forgotten: HashMap::new(),
             misplaced: HashSet::new(),
+            put_again: HashMap::new(),
             vectors_next: 0,
             entries_read: 0,
             unreadable: 0,
         }
     }
 
-    fn apply(&mut self, record: &RawRecord) {
+    fn apply(&mut self, record: &RawRecord) -> Result<()> {
         if record.key.as_deref() == Some(PROGRESS_KEY.as_bytes()) {
-            self.apply_progress(record);
-            return;
+            return self.apply_progress(record);
         }
         let key = record.key.as_deref().and_then(|key| row_key::parse(key, &self.collections).ok());
         let Some(key) = key else {
             self.unreadable += 1;
-            return;
+            return Ok(());
         };
         self.entries_read += 1;
         match &record.value {
             Some(value) => match Entry::decode(value) {
                 Ok(entry) => self.put(key, entry),
+                // Without it an older change would win: better no task than a wrong one.
+                Err(error @ EntryError::UnknownFormat(_)) => return Err(Error::refuse(error)),
                 Err(error) => {
                     tracing::error!(topic = %record.topic, partition = record.partition, offset = record.offset, %error, "an entry of the versions changelog can't be read");
                     self.unreadable += 1;
@@ -245,9 +262,10 @@ impl Image {
                 }
             }
         }
+        Ok(())
     }
 
-    fn apply_progress(&mut self, record: &RawRecord) {
+    fn apply_progress(&mut self, record: &RawRecord) -> Result<()> {
         match record.value.as_deref().map(Progress::decode) {
             Some(Ok(progress)) => {
                 let newer = self.progress.as_ref().is_none_or(|(held, _)| progress.epoch >= held.epoch);
@@ -255,18 +273,19 @@ impl Image {
                     self.progress = Some((progress, record.offset));
                 }
             }
+            Some(Err(error @ ProgressError::UnknownFormat(_))) => return Err(Error::refuse(error)),
             Some(Err(error)) => {
                 tracing::error!(topic = %record.topic, partition = record.partition, offset = record.offset, %error, "a progress record can't be read");
                 self.unreadable += 1;
             }
             None => {}
         }
+        Ok(())
     }
 
     fn put(&mut self, key: RowKey, entry: Entry) {
-        if self.forgotten.get(&key).is_some_and(|forgotten| entry.version <= *forgotten) {
-            // Compaction would keep this one, being the last, and the null before it would be gone.
-            self.misplaced.insert(key);
+        if let Some(forgotten) = self.forgotten.get(&key).filter(|forgotten| entry.version <= **forgotten) {
+            self.put_again.insert(key, forgotten.clone());
             return;
         }
         let stamp = |entry: &Entry| (entry.version.clone(), entry.content_hash);
@@ -278,6 +297,7 @@ impl Image {
                 self.misplaced.remove(&key);
                 self.forgotten.remove(&key);
                 self.vectors_next = self.vectors_next.max(entry.vector_offset + 1);
+                self.put_again.remove(&key);
                 self.store.put(&key, entry);
             }
         }
@@ -291,6 +311,7 @@ impl Image {
             }
             _ => {
                 self.misplaced.remove(&key);
+                self.put_again.remove(&key);
                 self.store.remove(&key);
                 let up_to = self.forgotten.entry(key).or_insert_with(|| version.clone());
                 *up_to = version.max(up_to.clone());

@@ -6,11 +6,12 @@ use crate::base::ids::{TaskId, TopicPartition};
 use crate::port::log::{LogReader, Wake};
 use crate::record::raw::RawRecord;
 use crate::stream::restore::{Restore, RestoreRequest, RestoreResult};
-use crate::stream::source_check::{Checked, check};
+use crate::stream::source_check::{Checked, Patience, check};
 use crate::task::command::Reading;
 use crate::task::stream_task::SourceStart;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 
 /// Bytes of one answer to a [`Request::Read`]: what is left of its range is asked for again.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
@@ -59,11 +60,8 @@ pub struct RestorerHandle {
 }
 
 impl RestorerHandle {
-    pub fn ask(&self, request: Request) {
-        // The restorer ends only after every handle is gone; a failed send means that the process is ending.
-        if self.requests.send(request).is_err() {
-            tracing::debug!("the restorer has ended");
-        }
+    pub fn ask(&self, request: Request) -> Result<()> {
+        self.requests.send(request).map_err(|_| Error::fatal("the restore thread has ended: tasks can't be restored any more"))
     }
 
     pub fn poll(&self) -> Option<Reply> {
@@ -112,8 +110,8 @@ impl Restorer {
             match self.requests.try_recv() {
                 Ok(request) => self.accept(request),
                 Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) if self.jobs.is_empty() => return Stepped::Ended,
-                Err(TryRecvError::Disconnected) => break,
+                // Nobody waits for what is left.
+                Err(TryRecvError::Disconnected) => return Stepped::Ended,
             }
         }
         let Some(job) = self.jobs.pop_front() else { return Stepped::Idle };
@@ -158,6 +156,10 @@ impl Restorer {
 
     fn step_restore(&mut self, mut restore: Box<Restore>, reader: &mut dyn LogReader) -> Stepped {
         let (task, life) = (restore.request.task, restore.request.life);
+        if restore.request.cancelled.load(Ordering::Acquire) {
+            reader.close();
+            return Stepped::Worked;
+        }
         match restore.step(reader) {
             Ok(None) => {
                 self.jobs.push_front(Job::Restore(restore));
@@ -215,8 +217,10 @@ fn read_range(reader: &mut dyn LogReader, partition: &TopicPartition, from: i64,
     reader.open(partition, next)?;
     let mut bytes = 0;
     let mut taken = 0;
+    let mut patience = Patience::default();
     while next < until && bytes < CHUNK_BYTES_MAX {
         next = reader.read(&mut records)?;
+        patience.spend(partition)?;
         bytes += records[taken..].iter().map(RawRecord::bytes).sum::<usize>();
         taken = records.len();
     }

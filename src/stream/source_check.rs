@@ -3,7 +3,7 @@
 //! An offset alone cannot tell: a topic that was deleted, created again and has grown past the offset looks
 //! the same. So the record just before it is compared with what progress remembers of it.
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::ids::TopicPartition;
 use crate::port::log::LogReader;
 use crate::record::raw::RawRecord;
@@ -74,14 +74,35 @@ pub fn check(reader: &mut dyn LogReader, mut start: SourceStart, partition: i32,
     Ok(Checked { start, replay: true, warning: Some(warning) })
 }
 
+/// Bounds a loop of reads that should end soon: a log out of reach gives nothing, and says nothing.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    reads: u32,
+}
+
+impl Patience {
+    /// Reads that wait a moment each; minutes in all.
+    const READS_MAX: u32 = 1_000;
+
+    pub fn spend(&mut self, partition: &TopicPartition) -> Result<()> {
+        self.reads += 1;
+        if self.reads > Self::READS_MAX {
+            return Err(Error::retry(format_args!("{partition} gives no records; is its leader there?")));
+        }
+        Ok(())
+    }
+}
+
 fn record_at(reader: &mut dyn LogReader, source: &TopicPartition, offset: i64, first: i64) -> Result<Option<RawRecord>> {
     if offset < first {
         return Ok(None);
     }
     reader.open(source, offset)?;
     let mut records = Vec::new();
+    let mut patience = Patience::default();
     let found = loop {
         let next = reader.read(&mut records)?;
+        patience.spend(source)?;
         if let Some(record) = records.first() {
             break Ok((record.offset == offset).then(|| record.clone()));
         }

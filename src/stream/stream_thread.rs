@@ -15,7 +15,7 @@ mod membership;
 use crate::base::error::{Error, Remedy, Result};
 use crate::base::ids::TaskId;
 use crate::base::metric;
-use crate::base::time::Now;
+use crate::base::time::{Clock, Now, UnixMs};
 use crate::port::log::{Ack, Appender, GroupConsumer, LogEvent};
 use crate::port::vector::{StoreResponse, VectorStore};
 use crate::record::schema::SchemaSource;
@@ -29,7 +29,12 @@ use crate::topology::build::Topology;
 use membership::PendingRelease;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+
+/// Waits between restarts of a task that does not get on.
+const RESTART_MIN: Duration = Duration::from_millis(200);
+const RESTART_MAX: Duration = Duration::from_secs(30);
 
 /// Everything outside that a thread works with.
 pub struct Ports {
@@ -37,6 +42,8 @@ pub struct Ports {
     pub appender: Box<dyn Appender>,
     pub vectors: Box<dyn VectorStore>,
     pub schemas: Box<dyn SchemaSource>,
+    /// Looked at once more right before something is sent; everything else goes by the round's time.
+    pub clock: Box<dyn Clock>,
 }
 
 /// A task and what its state needs.
@@ -45,12 +52,12 @@ enum Slot {
     Restoring {
         life: u32,
         ask_at: Duration,
-        asked: bool,
+        asked: Option<Arc<AtomicBool>>,
     },
     Active {
         task: Box<StreamTask>,
         partitions: i32,
-        paused: bool,
+        paused: Vec<bool>,
     },
     /// Finishing what is under way, until the deadline.
     Draining {
@@ -85,6 +92,10 @@ pub struct StreamThread {
     full_since: Option<Duration>,
     next_offsets: Duration,
     committed: HashMap<TaskId, (Vec<i64>, Duration)>,
+    /// Restarts of a task since it last made progress.
+    restarts: HashMap<TaskId, u32>,
+    /// The group has answered: what is assigned now, be it nothing, is what this member has.
+    joined: bool,
     stopping: bool,
     left: bool,
     ended: Totals,
@@ -116,6 +127,8 @@ impl StreamThread {
             full_since: None,
             next_offsets: Duration::ZERO,
             committed: HashMap::new(),
+            restarts: HashMap::new(),
+            joined: false,
             stopping: false,
             left: false,
             ended: Totals::default(),
@@ -145,7 +158,7 @@ impl StreamThread {
         worked |= self.take_responses(now)?;
         worked |= self.take_restored(now)?;
         worked |= self.process(now)?;
-        self.ask_restores(now);
+        self.ask_restores(now)?;
         self.tick(now);
         worked |= self.carry_out_commands(now)?;
         self.regulate(now);
@@ -173,8 +186,8 @@ impl StreamThread {
     }
 
     fn poll_consumer(&mut self, now: Now) -> Result<bool> {
-        let full = self.full_since.is_some_and(|since| now.monotonic.saturating_sub(since) < self.settings.pause_after);
-        if full || self.left {
+        let bearing = self.full_since.is_some_and(|since| now.monotonic.saturating_sub(since) < self.settings.pause_after);
+        if self.left || (bearing && self.is_overfull()) {
             return Ok(false);
         }
         let mut events = std::mem::take(&mut self.events);
@@ -197,7 +210,10 @@ impl StreamThread {
                     task.offer(source, record);
                 }
             }
-            LogEvent::Assigned(partitions) => self.assigned(&partitions, now),
+            LogEvent::Assigned(partitions) => {
+                self.joined = true;
+                self.assigned(&partitions, now);
+            }
             LogEvent::Revoked(partitions) => self.revoked(partitions, now),
             LogEvent::Lost(partitions) => self.lost(&partitions)?,
             LogEvent::OffsetOutOfRange(partition) => {
@@ -295,11 +311,20 @@ impl StreamThread {
         match error.remedy {
             Remedy::Fatal | Remedy::Refuse => Err(error.context(format_args!("task {task}"))),
             Remedy::Restore | Remedy::Rejoin | Remedy::Retry | Remedy::Skip => {
-                tracing::error!(%task, %error, "the task is closed and restored");
-                self.restart(task, now.monotonic);
+                let wait = self.restart_wait(task);
+                tracing::error!(%task, %error, wait_ms = wait.as_millis() as u64, "the task is closed and restored");
+                self.restart(task, now.monotonic + wait);
                 Ok(())
             }
         }
+    }
+
+    /// Doubles with each restart, until the task has made progress again.
+    fn restart_wait(&mut self, task: TaskId) -> Duration {
+        let restarts = self.restarts.entry(task).or_default();
+        let wait = RESTART_MIN.saturating_mul(1 << (*restarts).min(16)).min(RESTART_MAX);
+        *restarts += 1;
+        if *restarts == 1 { Duration::ZERO } else { wait }
     }
 
     fn process(&mut self, now: Now) -> Result<bool> {
@@ -333,7 +358,7 @@ impl StreamThread {
 
     fn due(&self) -> Option<Duration> {
         let tasks = self.slots.values().filter_map(|slot| match slot {
-            Slot::Restoring { ask_at, asked, .. } => (!asked).then_some(*ask_at),
+            Slot::Restoring { ask_at, asked, .. } => asked.is_none().then_some(*ask_at),
             Slot::Active { task, .. } => task.due(),
             Slot::Draining { deadline, task } => Some(task.due().unwrap_or(*deadline).min(*deadline)),
         });
@@ -342,7 +367,7 @@ impl StreamThread {
     }
 
     pub fn report(&self) -> ThreadReport {
-        let mut report = ThreadReport { tasks: Vec::new(), totals: self.ended.clone() };
+        let mut report = ThreadReport { joined: self.joined, tasks: Vec::new(), totals: self.ended.clone() };
         for (id, slot) in &self.slots {
             report.tasks.push(match slot {
                 Slot::Restoring { .. } => TaskReport::restoring(*id),
@@ -350,14 +375,14 @@ impl StreamThread {
                 Slot::Draining { task, .. } => TaskReport::of(task, "draining"),
             });
             if let Slot::Active { task, .. } | Slot::Draining { task, .. } = slot {
-                report.totals.add(task.totals());
+                report.totals.add(&task.totals());
             }
         }
         report
     }
 
     /// Sets the gauges. Called now and then, not on every round.
-    pub fn publish_gauges(&self) {
+    pub fn publish_gauges(&self, now: Now) {
         let report = self.report();
         for state in ["restoring", "running", "draining"] {
             let count = report.tasks.iter().filter(|task| task.state == state).count();
@@ -367,6 +392,10 @@ impl StreamThread {
         metrics::gauge!(metric::STORE_ENTRIES).set(sum(|task| task.entries));
         metrics::gauge!(metric::STORE_BYTES).set(sum(|task| task.store_bytes));
         metrics::gauge!(metric::BUFFERED_BYTES).set(sum(|task| task.buffered_bytes));
+        for (origin, frontier_ms) in report.oldest_frontiers() {
+            let age_ms = now.wall.since_ms(UnixMs(frontier_ms)).max(0);
+            metrics::gauge!(metric::FRONTIER_AGE_SECONDS, "origin" => origin).set(age_ms as f64 / 1_000.0);
+        }
     }
 }
 

@@ -49,6 +49,11 @@ pub struct Item {
 }
 
 impl Item {
+    /// It stands for a change that was just judged, not for one that is already known to be applied.
+    pub fn is_fresh(&self) -> bool {
+        matches!(self.kind, Kind::Winner { .. } | Kind::Plain { .. })
+    }
+
     /// What is known to be the newest for its key once the item is done.
     pub fn entry(&self) -> Option<&Entry> {
         match &self.kind {
@@ -101,15 +106,15 @@ impl Items {
         id
     }
 
-    /// Puts a newer write in the place of one that has not been sent; the older one's tickets stay with it.
-    pub fn replace(&mut self, id: ItemId, mut newer: Item) {
+    /// Puts a newer write in the place of one that has not been sent; the older one's tickets go over to it.
+    pub fn replace(&mut self, id: ItemId, mut newer: Item) -> Item {
         let older = self.get_mut(id);
         newer.tickets.extend(older.tickets.drain(..));
         newer.appended_at = newer.appended_at.min(older.appended_at);
         if matches!(newer.kind, Kind::Winner { .. }) {
             self.in_flight.insert(newer.key.clone(), id);
         }
-        *self.get_mut(id) = newer;
+        std::mem::replace(self.get_mut(id), newer)
     }
 
     pub fn get(&self, id: ItemId) -> &Item {
@@ -156,6 +161,12 @@ impl Versions for VersionsView<'_> {
             Some(entry) => (entry.clone(), true),
             None => (self.store.get(key)?, false),
         };
-        Some(Holder { version: entry.version, content_hash: entry.content_hash, tombstone: entry.tombstone, in_flight })
+        Some(Holder {
+            version: entry.version,
+            content_hash: entry.content_hash,
+            tombstone: entry.tombstone,
+            refused: entry.refused,
+            in_flight,
+        })
     }
 }

@@ -22,12 +22,16 @@ use std::time::Duration;
 const BATCH_BYTES_MIN: usize = 64 << 10;
 /// What an acknowledged batch adds to the size of the next.
 const BATCH_BYTES_STEP: usize = 64 << 10;
+/// After so many refusals of single rows with none accepted in between, rows are kept and tried again instead.
+const REFUSED_IN_A_ROW_MAX: u32 = 32;
 
 #[derive(Debug)]
 struct Batch {
     items: Vec<ItemId>,
     rows: Arc<RowBatch>,
     attempts: u32,
+    /// Its keys are among the suspects already.
+    suspected: bool,
 }
 
 #[derive(Debug)]
@@ -59,6 +63,9 @@ pub struct Lane {
     open_since: Duration,
     /// Halves of a refused batch: before anything else.
     halves: VecDeque<Vec<ItemId>>,
+    /// Halves of a throttled batch wait until then.
+    halves_from: Duration,
+    refused_in_a_row: u32,
     state: State,
     batch_bytes: usize,
     batch_bytes_max: usize,
@@ -76,6 +83,8 @@ impl Lane {
             open_bytes: 0,
             open_since: Duration::ZERO,
             halves: VecDeque::new(),
+            halves_from: Duration::ZERO,
+            refused_in_a_row: 0,
             state: State::Idle,
             batch_bytes: settings.batch_bytes_max,
             batch_bytes_max: settings.batch_bytes_max,
@@ -85,12 +94,13 @@ impl Lane {
         }
     }
 
-    /// Takes a row. Answers with the item that carries it: one that waited with the same key takes it over.
-    pub fn push(&mut self, item: Item, items: &mut Items, now: Now) -> (ItemId, bool) {
+    /// Takes a row. Answers which item carries it, and what it has taken the place of: an older row of the same
+    /// key that still waited.
+    pub fn push(&mut self, item: Item, items: &mut Items, now: Now) -> (ItemId, Option<Item>) {
         if let Some(&waiting) = self.open_by_key.get(&item.key) {
             self.open_bytes = self.open_bytes + item.write_bytes() - items.get(waiting).write_bytes();
-            items.replace(waiting, item);
-            return (waiting, true);
+            let older = items.replace(waiting, item);
+            return (waiting, Some(older));
         }
         if self.open.is_empty() {
             self.open_since = now.monotonic;
@@ -100,7 +110,7 @@ impl Lane {
         let id = items.insert(item);
         self.open.push(id);
         self.open_by_key.insert(key, id);
-        (id, false)
+        (id, None)
     }
 
     /// Is a row of that key waiting to be sent?
@@ -127,6 +137,9 @@ impl Lane {
     }
 
     fn seal(&mut self, items: &Items, now: Now, draining: bool) -> Option<Batch> {
+        if !self.halves.is_empty() && now.monotonic < self.halves_from {
+            return None;
+        }
         let sealed = match self.halves.pop_front() {
             Some(half) => half,
             None if self.open.is_empty() => return None,
@@ -139,7 +152,7 @@ impl Lane {
             }
         };
         let rows = Arc::new(columns(&sealed, items));
-        Some(Batch { items: sealed, rows, attempts: 0 })
+        Some(Batch { items: sealed, rows, attempts: 0, suspected: false })
     }
 
     /// Takes as many of the waiting rows, oldest first, as one batch may hold (always at least one).
@@ -166,28 +179,41 @@ impl Lane {
 
     /// Takes the answer to the batch in flight.
     pub fn settle(&mut self, outcome: Result<(), StoreError>, now: Now) -> Option<Settled> {
-        let State::InFlight { batch, since } = std::mem::replace(&mut self.state, State::Idle) else {
+        if !matches!(self.state, State::InFlight { .. }) {
             return None;
-        };
+        }
+        let State::InFlight { batch, since } = std::mem::replace(&mut self.state, State::Idle) else { return None };
         let error = match outcome {
             Ok(()) => {
                 self.batch_bytes = (self.batch_bytes + BATCH_BYTES_STEP).min(self.batch_bytes_max);
+                self.refused_in_a_row = 0;
                 return Some(Settled::Acknowledged { items: batch.items, took: now.since(since) });
             }
             Err(error) => error,
         };
         match error {
-            StoreError::Refused(words) if batch.items.len() == 1 => Some(Settled::Refused { item: batch.items[0], words }),
+            // A store that refuses one row after the other has something against the collection, not the rows.
+            StoreError::Refused(_) if self.refused_in_a_row >= REFUSED_IN_A_ROW_MAX => {
+                self.wait(batch, now);
+                Some(Settled::Retrying { suspects: false })
+            }
+            StoreError::Refused(words) if batch.items.len() == 1 => {
+                self.refused_in_a_row += 1;
+                Some(Settled::Refused { item: batch.items[0], words })
+            }
             StoreError::Refused(_) => {
-                let mut first = batch.items;
-                let second = first.split_off(first.len() / 2);
-                self.halves.push_front(second);
-                self.halves.push_front(first);
+                self.halve(batch);
                 Some(Settled::Halved)
             }
             StoreError::Throttled(_) => {
                 self.batch_bytes = (self.batch_bytes / 2).max(BATCH_BYTES_MIN);
-                self.wait(batch, now);
+                // Sent again as large as it is, it might be over the limit for ever.
+                if batch.items.len() > 1 && batch.rows.bytes() > self.batch_bytes {
+                    self.halves_from = now.monotonic + self.backoff(batch.attempts);
+                    self.halve(batch);
+                } else {
+                    self.wait(batch, now);
+                }
                 Some(Settled::Retrying { suspects: false })
             }
             StoreError::Unavailable(_) => {
@@ -201,11 +227,29 @@ impl Lane {
         }
     }
 
-    /// The wait doubles with each attempt: no hot retry.
     fn wait(&mut self, batch: Batch, now: Now) {
-        let doubled = self.retry_min.saturating_mul(1 << batch.attempts.min(16));
-        let until = now.monotonic + doubled.min(self.retry_max);
+        let until = now.monotonic + self.backoff(batch.attempts);
         self.state = State::Waiting { batch, until };
+    }
+
+    /// The wait doubles with each attempt: no hot retry.
+    fn backoff(&self, attempts: u32) -> Duration {
+        self.retry_min.saturating_mul(1 << attempts.min(16)).min(self.retry_max)
+    }
+
+    fn halve(&mut self, batch: Batch) {
+        let mut first = batch.items;
+        let second = first.split_off(first.len() / 2);
+        self.halves.push_front(second);
+        self.halves.push_front(first);
+    }
+
+    /// Is the batch in flight or waiting one that was already without a reply?
+    pub fn suspect_once(&mut self) -> bool {
+        match &mut self.state {
+            State::InFlight { batch, .. } | State::Waiting { batch, .. } => !std::mem::replace(&mut batch.suspected, true),
+            State::Idle => false,
+        }
     }
 
     /// Items of the batch that is in flight or waits to be sent again.
@@ -225,6 +269,7 @@ impl Lane {
     pub fn due(&self) -> Option<Duration> {
         match &self.state {
             State::Idle if self.open.is_empty() && self.halves.is_empty() => None,
+            State::Idle if !self.halves.is_empty() => Some(self.halves_from),
             State::Idle => Some(self.open_since + self.linger),
             State::InFlight { .. } => None,
             State::Waiting { until, .. } => Some(*until),

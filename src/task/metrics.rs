@@ -9,24 +9,24 @@ use metrics::{Counter, Histogram, counter, histogram};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Totals since the task began its life.
+/// What became of the records of one source. In the end every winner is applied, coalesced, or refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Totals {
+pub struct SourceTotals {
     pub polled: u64,
     /// By verdict: winner, duplicate, stale, conflict, twin, below-floor, mis-keyed, rekeyed, heartbeat, …
     pub verdicts: BTreeMap<&'static str, u64>,
+    /// By reason.
     pub dead_letters: BTreeMap<&'static str, u64>,
     /// Rows that the vector store has acknowledged, without re-assertions.
     pub applied: u64,
-    pub reasserted: u64,
+    /// Winners that were never sent: a newer one of the same key came while they waited.
     pub coalesced: u64,
 }
 
-impl Totals {
-    pub fn add(&mut self, other: &Totals) {
+impl SourceTotals {
+    fn add(&mut self, other: &SourceTotals) {
         self.polled += other.polled;
         self.applied += other.applied;
-        self.reasserted += other.reasserted;
         self.coalesced += other.coalesced;
         for (word, count) in &other.verdicts {
             *self.verdicts.entry(word).or_default() += count;
@@ -41,11 +41,60 @@ impl Totals {
     }
 }
 
+/// Totals since the task began its life.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Totals {
+    pub sources: BTreeMap<Region, SourceTotals>,
+    /// Rows written once more to undo a late write: no source's doing.
+    pub reasserted: u64,
+}
+
+impl Totals {
+    pub fn add(&mut self, other: &Totals) {
+        self.reasserted += other.reasserted;
+        for (region, source) in &other.sources {
+            self.sources.entry(region.clone()).or_default().add(source);
+        }
+    }
+
+    /// All sources together.
+    pub fn whole(&self) -> SourceTotals {
+        let mut whole = SourceTotals::default();
+        for source in self.sources.values() {
+            whole.add(source);
+        }
+        whole
+    }
+
+    pub fn verdict(&self, word: &str) -> u64 {
+        self.sources.values().map(|source| source.verdict(word)).sum()
+    }
+
+    pub fn polled(&self) -> u64 {
+        self.sources.values().map(|source| source.polled).sum()
+    }
+
+    pub fn applied(&self) -> u64 {
+        self.sources.values().map(|source| source.applied).sum()
+    }
+
+    pub fn coalesced(&self) -> u64 {
+        self.sources.values().map(|source| source.coalesced).sum()
+    }
+}
+
 struct SourceMetrics {
+    totals: SourceTotals,
     polled: Counter,
     apply: Histogram,
     verdicts: Vec<(&'static str, Counter)>,
-    region: String,
+    region: Region,
+}
+
+impl SourceMetrics {
+    fn name(&self) -> String {
+        self.region.to_string()
+    }
 }
 
 struct CollectionMetrics {
@@ -59,7 +108,7 @@ struct CollectionMetrics {
 }
 
 pub struct TaskMetrics {
-    pub totals: Totals,
+    reasserted: u64,
     sources: Vec<SourceMetrics>,
     collections: Vec<CollectionMetrics>,
     pub commits: Counter,
@@ -71,12 +120,13 @@ pub struct TaskMetrics {
 impl TaskMetrics {
     pub fn new(sources: &[Region], collections: &Collections) -> Self {
         let sources = sources.iter().map(|region| {
-            let source = region.as_str().to_owned();
+            let name = region.to_string();
             SourceMetrics {
-                polled: counter!(metric::RECORDS_POLLED, "source" => source.clone()),
-                apply: histogram!(metric::APPLY_SECONDS, "source" => source.clone()),
+                totals: SourceTotals::default(),
+                polled: counter!(metric::RECORDS_POLLED, "source" => name.clone()),
+                apply: histogram!(metric::APPLY_SECONDS, "source" => name),
                 verdicts: Vec::new(),
-                region: source,
+                region: region.clone(),
             }
         });
         let collections = collections.iter().map(|(_, spec)| {
@@ -92,7 +142,7 @@ impl TaskMetrics {
             }
         });
         Self {
-            totals: Totals::default(),
+            reasserted: 0,
             sources: sources.collect(),
             collections: collections.collect(),
             commits: counter!(metric::COMMITS),
@@ -102,31 +152,37 @@ impl TaskMetrics {
         }
     }
 
+    pub fn totals(&self) -> Totals {
+        let sources = self.sources.iter().map(|source| (source.region.clone(), source.totals.clone()));
+        Totals { sources: sources.collect(), reasserted: self.reasserted }
+    }
+
     pub fn polled(&mut self, source: usize) {
-        self.totals.polled += 1;
-        self.sources[source].polled.increment(1);
+        let source = &mut self.sources[source];
+        source.totals.polled += 1;
+        source.polled.increment(1);
     }
 
     pub fn verdict(&mut self, source: usize, word: &'static str) {
-        *self.totals.verdicts.entry(word).or_default() += 1;
         let source = &mut self.sources[source];
+        *source.totals.verdicts.entry(word).or_default() += 1;
         if let Some((_, counter)) = source.verdicts.iter().find(|(known, _)| *known == word) {
             counter.increment(1);
             return;
         }
-        let counter = counter!(metric::VERDICTS, "source" => source.region.clone(), "verdict" => word);
+        let counter = counter!(metric::VERDICTS, "source" => source.name(), "verdict" => word);
         counter.increment(1);
         source.verdicts.push((word, counter));
     }
 
     pub fn dead_letter(&mut self, source: usize, reason: Reason) {
-        *self.totals.dead_letters.entry(reason.code()).or_default() += 1;
-        let source = self.sources[source].region.clone();
-        counter!(metric::DEAD_LETTERS, "source" => source, "reason" => reason.code()).increment(1);
+        let source = &mut self.sources[source];
+        *source.totals.dead_letters.entry(reason.code()).or_default() += 1;
+        counter!(metric::DEAD_LETTERS, "source" => source.name(), "reason" => reason.code()).increment(1);
     }
 
     pub fn applied(&mut self, source: usize, collection: usize, delete: bool, latency: Duration) {
-        self.totals.applied += 1;
+        self.sources[source].totals.applied += 1;
         let collection = &self.collections[collection];
         if delete {
             collection.deletes.increment(1)
@@ -137,12 +193,13 @@ impl TaskMetrics {
     }
 
     pub fn reasserted(&mut self, collection: usize) {
-        self.totals.reasserted += 1;
+        self.reasserted += 1;
         self.collections[collection].reasserted.increment(1);
     }
 
-    pub fn coalesced(&mut self, collection: usize) {
-        self.totals.coalesced += 1;
+    /// `source` is the one that brought the winner which is not sent.
+    pub fn coalesced(&mut self, source: usize, collection: usize) {
+        self.sources[source].totals.coalesced += 1;
         self.collections[collection].coalesced.increment(1);
     }
 
@@ -156,5 +213,27 @@ impl TaskMetrics {
     pub fn batch_outcome(&self, collection: usize, outcome: &'static str) {
         let name = self.collections[collection].name.clone();
         counter!(metric::SINK_BATCHES, "collection" => name, "outcome" => outcome).increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_of_two_tasks_add_up_by_source_and_name_it_in_json() {
+        let (us, eu) = (Region::new("us"), Region::new("eu"));
+        let mut task = TaskMetrics::new(&[us.clone(), eu.clone()], &Collections::new(Vec::new()));
+        task.verdict(0, "stale");
+        task.verdict(1, "stale");
+        task.verdict(1, "winner");
+        task.dead_letter(1, Reason::Late);
+        let mut totals = task.totals();
+        totals.add(&task.totals());
+        assert_eq!((totals.sources[&us].verdict("stale"), totals.sources[&eu].verdict("stale")), (2, 2));
+        assert_eq!((totals.verdict("stale"), totals.verdict("winner")), (4, 2));
+        assert_eq!(totals.whole().dead_letters, BTreeMap::from([("late", 2)]));
+        let json = serde_json::to_value(&totals).expect("names and numbers");
+        assert_eq!(json["sources"]["eu"]["verdicts"], serde_json::json!({ "stale": 2, "winner": 2 }));
     }
 }

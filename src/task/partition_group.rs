@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 #[derive(Debug, Default)]
 struct Queue {
     records: VecDeque<RawRecord>,
+    bytes: usize,
     /// Its head waits for a writer schema; the other sources go on.
     blocked: bool,
 }
@@ -14,18 +15,24 @@ struct Queue {
 #[derive(Debug)]
 pub struct PartitionGroup {
     queues: Vec<Queue>,
-    bytes: usize,
-    bytes_max: usize,
+    /// Of each queue: a source that can't go on takes no room from the others.
+    queue_bytes_max: usize,
+}
+
+/// What a record takes, with all that is kept beside its content.
+fn size(record: &RawRecord) -> usize {
+    record.bytes() + size_of::<RawRecord>()
 }
 
 impl PartitionGroup {
     pub fn new(sources: usize, bytes_max: usize) -> Self {
-        Self { queues: (0..sources).map(|_| Queue::default()).collect(), bytes: 0, bytes_max }
+        Self { queues: (0..sources).map(|_| Queue::default()).collect(), queue_bytes_max: bytes_max / sources.max(1) }
     }
 
     pub fn push(&mut self, source: usize, record: RawRecord) {
-        self.bytes += record.bytes();
-        self.queues[source].records.push_back(record);
+        let queue = &mut self.queues[source];
+        queue.bytes += size(&record);
+        queue.records.push_back(record);
     }
 
     /// Takes the record with the earliest append time among the heads, as Kafka Streams does: no source
@@ -39,16 +46,18 @@ impl PartitionGroup {
             }
         }
         let (source, _) = first?;
-        let record = self.queues[source].records.pop_front()?;
-        self.bytes -= record.bytes();
+        let queue = &mut self.queues[source];
+        let record = queue.records.pop_front()?;
+        queue.bytes -= size(&record);
         Some((source, record))
     }
 
     /// Puts back a record that cannot be read yet; its source waits until [`PartitionGroup::unblock`].
     pub fn block(&mut self, source: usize, record: RawRecord) {
-        self.bytes += record.bytes();
-        self.queues[source].records.push_front(record);
-        self.queues[source].blocked = true;
+        let queue = &mut self.queues[source];
+        queue.bytes += size(&record);
+        queue.records.push_front(record);
+        queue.blocked = true;
     }
 
     pub fn unblock(&mut self) {
@@ -57,15 +66,13 @@ impl PartitionGroup {
         }
     }
 
-    pub fn is_blocked(&self) -> bool {
-        self.queues.iter().any(|queue| queue.blocked)
+    pub fn is_blocked(&self, source: usize) -> bool {
+        self.queues[source].blocked
     }
 
     /// Drops what is buffered of one source (it is fetched again from another offset).
     pub fn clear(&mut self, source: usize) {
-        let dropped: usize = self.queues[source].records.drain(..).map(|record| record.bytes()).sum();
-        self.bytes -= dropped;
-        self.queues[source].blocked = false;
+        self.queues[source] = Queue::default();
     }
 
     pub fn is_empty(&self) -> bool {
@@ -73,16 +80,21 @@ impl PartitionGroup {
     }
 
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.queues.iter().map(|queue| queue.bytes).sum()
     }
 
     /// At its limit: nothing more is to be polled into it (INV-8).
-    pub fn is_full(&self) -> bool {
-        self.bytes >= self.bytes_max
+    pub fn is_full(&self, source: usize) -> bool {
+        self.queues[source].bytes >= self.queue_bytes_max
     }
 
-    pub fn is_half_empty(&self) -> bool {
-        self.bytes <= self.bytes_max / 2
+    /// Twice its limit: what may be borne while a full source is not paused yet.
+    pub fn is_overfull(&self, source: usize) -> bool {
+        self.queues[source].bytes >= 2 * self.queue_bytes_max
+    }
+
+    pub fn is_half_empty(&self, source: usize) -> bool {
+        self.queues[source].bytes <= self.queue_bytes_max / 2
     }
 }
 
@@ -112,19 +124,21 @@ mod tests {
         assert_eq!((source, first.appended_at), (1, UnixMs(10)));
         group.block(1, first);
         assert_eq!(group.pop().map(|(source, record)| (source, record.appended_at)), Some((0, UnixMs(20))));
-        assert!(group.pop().is_none() && !group.is_empty());
+        assert!(group.pop().is_none() && !group.is_empty() && group.is_blocked(1));
         group.unblock();
         assert_eq!(group.pop().map(|(source, _)| source), Some(1));
     }
 
     #[test]
-    fn bytes_are_counted_in_and_out() {
-        let mut group = PartitionGroup::new(1, 4);
+    fn each_source_has_a_limit_of_its_own() {
+        let one = size(&record(1, b"1234"));
+        let mut group = PartitionGroup::new(2, 4 * one);
         group.push(0, record(1, b"1234"));
-        assert!(group.is_full());
-        group.push(0, record(2, b"56"));
+        group.push(0, record(2, b"1234"));
+        assert!(group.is_full(0) && !group.is_overfull(0) && !group.is_full(1));
+        assert_eq!(group.bytes(), 2 * one);
         group.pop();
-        assert!(group.is_half_empty() && group.bytes() == 2);
+        assert!(group.is_half_empty(0));
         group.clear(0);
         assert_eq!(group.bytes(), 0);
     }

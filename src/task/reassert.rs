@@ -3,10 +3,12 @@
 //!
 //! A vector store's upsert is unconditional. A request that timed out, or a former owner's, can land after its
 //! successors; once the safety window is over none can, and what is there then is compared or written again.
+//! What is still to be looked at rides in the progress record, as the offset of the vectors changelog from
+//! which on all of it lies: an end before it is done hands it on.
 
 use crate::base::ids::{CollectionId, VectorId};
 use crate::base::time::Now;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// Ids read back with one request at most.
@@ -19,16 +21,27 @@ pub struct Range {
     pub until: i64,
 }
 
+/// Ids of one request. Whatever is acknowledged of them lies at or after `from` in the vectors changelog.
+#[derive(Debug, Clone)]
+pub struct Suspicion {
+    pub collection: CollectionId,
+    pub ids: Vec<VectorId>,
+    pub from: i64,
+}
+
 #[derive(Debug, Default)]
 pub struct Reassert {
-    /// Ids of requests without a reply, by when they can be judged.
-    suspects: VecDeque<(Duration, CollectionId, VecDeque<VectorId>)>,
+    /// Requests without a reply, by when they can be judged.
+    suspects: BTreeMap<(Duration, u64), Suspicion>,
+    suspicions: u64,
+    /// Asked for and not yet answered: kept to know which of them the answer leaves out.
+    reading_back: Option<Suspicion>,
     /// The tail around an unclean change of hands: where it begins, and when it may be read.
     window: Option<(i64, Duration)>,
     ranges: VecDeque<Range>,
-    reading: bool,
-    /// Asked for and not yet answered: kept to know which of them the answer leaves out.
-    reading_back: Option<Vec<VectorId>>,
+    read_now: Option<Range>,
+    /// A read came to a record that can't be written again yet: not again before then.
+    not_before: Duration,
 }
 
 impl Reassert {
@@ -37,8 +50,9 @@ impl Reassert {
         self.window = Some((from, due));
     }
 
-    pub fn suspect(&mut self, collection: CollectionId, ids: impl IntoIterator<Item = VectorId>, due: Duration) {
-        self.suspects.push_back((due, collection, ids.into_iter().collect()));
+    pub fn suspect(&mut self, suspicion: Suspicion, due: Duration) {
+        self.suspicions += 1;
+        self.suspects.insert((due, self.suspicions), suspicion);
     }
 
     /// One winner to be written again, by its place in the vectors changelog.
@@ -51,22 +65,30 @@ impl Reassert {
 
     /// The ids to read back now, if a request may go out.
     pub fn next_read_back(&mut self, now: Now) -> Option<(CollectionId, Vec<VectorId>)> {
-        let (due, collection, ids) = self.suspects.front_mut()?;
-        if self.reading_back.is_some() || *due > now.monotonic {
+        let mut first = self.suspects.first_entry()?;
+        if self.reading_back.is_some() || first.key().0 > now.monotonic {
             return None;
         }
-        let collection = *collection;
-        let chunk: Vec<VectorId> = ids.drain(..ids.len().min(READ_BACK_MAX)).collect();
-        if ids.is_empty() {
-            self.suspects.pop_front();
+        let suspicion = first.get_mut();
+        let rest = suspicion.ids.split_off(suspicion.ids.len().min(READ_BACK_MAX));
+        let ids = std::mem::replace(&mut suspicion.ids, rest);
+        let chunk = Suspicion { collection: suspicion.collection, ids, from: suspicion.from };
+        if suspicion.ids.is_empty() {
+            first.remove();
         }
-        self.reading_back = Some(chunk.clone());
-        Some((collection, chunk))
+        let asked = (chunk.collection, chunk.ids.clone());
+        self.reading_back = Some(chunk);
+        Some(asked)
+    }
+
+    /// What the answer to a read-back is about.
+    pub fn read_back_done(&mut self) -> Option<Suspicion> {
+        self.reading_back.take()
     }
 
     /// The range to read now, if none is being read. `end` is the end of our own appends.
     pub fn next_range(&mut self, end: i64, now: Now) -> Option<Range> {
-        if self.reading {
+        if self.read_now.is_some() || now.monotonic < self.not_before {
             return None;
         }
         if let Some((from, due)) = self.window
@@ -77,37 +99,37 @@ impl Reassert {
                 self.ranges.push_back(Range { from, until: end });
             }
         }
-        let range = self.ranges.pop_front()?;
-        self.reading = true;
-        Some(range)
+        self.read_now = self.ranges.pop_front();
+        self.read_now
     }
 
-    /// A read has come to `next`; the rest of its range, if any, is read next.
-    pub fn range_read(&mut self, next: i64, until: i64) {
-        self.reading = false;
+    /// A read has come to `next`; the rest of its range, if any, is read next, but not before `not_before`.
+    pub fn range_read(&mut self, next: i64, until: i64, not_before: Duration) {
+        self.read_now = None;
+        self.not_before = not_before;
         if next < until {
             self.ranges.push_front(Range { from: next, until });
         }
     }
 
-    /// The ids that the answer is about.
-    pub fn read_back_done(&mut self) -> Vec<VectorId> {
-        self.reading_back.take().unwrap_or_default()
+    /// From where on the vectors changelog would have to be written again, should the task end now.
+    pub fn suspect_from(&self) -> Option<i64> {
+        let suspects = self.suspects.values().chain(&self.reading_back).map(|suspicion| suspicion.from);
+        let ranges = self.ranges.iter().chain(&self.read_now).map(|range| range.from);
+        suspects.chain(ranges).chain(self.window.map(|(from, _)| from)).min()
     }
 
     /// Nothing is suspected any more: an end now would be a clean one.
     pub fn is_clean(&self) -> bool {
-        self.suspects.is_empty()
-            && self.window.is_none()
-            && self.ranges.is_empty()
-            && !self.reading
-            && self.reading_back.is_none()
+        self.suspect_from().is_none()
     }
 
     pub fn due(&self) -> Option<Duration> {
-        let suspects = self.suspects.front().map(|(due, _, _)| *due).filter(|_| self.reading_back.is_none());
+        let suspects = self.suspects.keys().next().map(|(due, _)| *due).filter(|_| self.reading_back.is_none());
         let window = self.window.map(|(_, due)| due);
-        suspects.into_iter().chain(window).min()
+        let ranges = (!self.ranges.is_empty()).then_some(self.not_before);
+        let reads = window.into_iter().chain(ranges).filter(|_| self.read_now.is_none()).map(|due| due.max(self.not_before));
+        suspects.into_iter().chain(reads).min()
     }
 }
 
@@ -123,13 +145,15 @@ mod tests {
     #[test]
     fn suspects_are_read_back_when_the_window_is_over_and_one_request_at_a_time() {
         let mut reassert = Reassert::default();
-        reassert.suspect(CollectionId(2), (0..1_500).map(VectorId::Int), Duration::from_secs(30));
+        let ids = (0..1_500).map(VectorId::Int).collect();
+        reassert.suspect(Suspicion { collection: CollectionId(2), ids, from: 7 }, Duration::from_secs(30));
         assert!(reassert.next_read_back(at(29)).is_none());
         let (collection, first) = reassert.next_read_back(at(30)).expect("due");
         assert_eq!((collection, first.len()), (CollectionId(2), READ_BACK_MAX));
         assert!(reassert.next_read_back(at(31)).is_none(), "one at a time");
         reassert.read_back_done();
         assert_eq!(reassert.next_read_back(at(31)).map(|(_, ids)| ids.len()), Some(500));
+        assert_eq!(reassert.suspect_from(), Some(7), "until it is answered");
         reassert.read_back_done();
         assert!(reassert.is_clean());
     }
@@ -138,12 +162,13 @@ mod tests {
     fn the_tail_is_read_up_to_the_end_that_it_has_when_it_is_due() {
         let mut reassert = Reassert::default();
         reassert.after_unclean_end(10, Duration::from_secs(30));
-        assert!(!reassert.is_clean());
+        assert_eq!(reassert.suspect_from(), Some(10));
         assert_eq!(reassert.next_range(15, at(29)), None);
         assert_eq!(reassert.next_range(20, at(30)), Some(Range { from: 10, until: 20 }));
-        reassert.range_read(14, 20);
-        assert_eq!(reassert.next_range(25, at(30)), Some(Range { from: 14, until: 20 }));
-        reassert.range_read(20, 20);
+        reassert.range_read(14, 20, Duration::from_secs(31));
+        assert_eq!(reassert.next_range(25, at(30)), None, "not before the time that was named");
+        assert_eq!(reassert.next_range(25, at(31)), Some(Range { from: 14, until: 20 }));
+        reassert.range_read(20, 20, Duration::ZERO);
         assert!(reassert.is_clean());
     }
 }

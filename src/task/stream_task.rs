@@ -71,9 +71,10 @@ pub struct Restored {
     pub vectors_next: i64,
     /// The former owner did not say that it was done: from here on its writes are written again.
     pub reassert_from: Option<i64>,
-    /// Keys whose last record in the versions changelog is not their greatest, with the version up to which
-    /// they are forgotten if they are: to be appended again.
-    pub misplaced: Vec<(RowKey, Option<Version>)>,
+    /// Keys whose last record in the versions changelog is not their greatest: to be appended again.
+    pub misplaced: Vec<RowKey>,
+    /// Forgotten keys for which a zombie has put something since, with what was forgotten.
+    pub forgotten: Vec<(RowKey, Version)>,
 }
 
 /// A settled offset and what lies before it.
@@ -108,8 +109,12 @@ pub struct StreamTask {
     /// Tickets held open by an append that is not an item's, by the id in its token.
     holds: Vec<Option<Ticket>>,
     free_holds: Vec<u32>,
-    /// Appends and reads whose answer is still due.
+    /// Appends whose acknowledgement is still due.
     outstanding: usize,
+    /// Reads whose answer is still due.
+    reads: usize,
+    /// Re-assertions in the lanes.
+    reasserting: usize,
     committing: Committing,
     pulse: Pulse,
     reassert: Reassert,
@@ -148,6 +153,8 @@ impl StreamTask {
             holds: Vec::new(),
             free_holds: Vec::new(),
             outstanding: 0,
+            reads: 0,
+            reasserting: 0,
             draining: false,
             scratch: Vec::new(),
             context,
@@ -171,6 +178,7 @@ impl StreamTask {
             });
         }
         task.committing.misplaced = restored.misplaced;
+        task.committing.forgotten = restored.forgotten;
         task
     }
 
@@ -224,7 +232,7 @@ impl StreamTask {
         let record = message.change.record.clone();
         let mut effects = std::mem::take(&mut self.scratch);
         let view = VersionsView { items: &self.items, store: self.store.as_ref() };
-        let (context, region, floor) = (&self.context, &self.sources[source].region, self.committing.floor());
+        let (context, region, floor) = (&self.context, &self.sources[source].region, self.floor_of(source));
         let walked = self.graph.walk(message, &mut effects, |processor, message, effects| {
             run(processor, message, Context { now, task: context, source: region, floor, versions: &view, effects })
         });
@@ -279,7 +287,7 @@ impl StreamTask {
             self.forget_tombstones(now, commands);
             self.look_for_what_was_undone(now, commands);
             self.check_sources(now, commands);
-            self.answer_misplaced(commands);
+            self.answer_misplaced(now, commands);
         }
         for index in 0..self.lanes.len() {
             if !self.committing.is_open() {
@@ -315,21 +323,31 @@ impl StreamTask {
 
     /// When it wants to be ticked next, if nothing happens before.
     pub fn due(&self) -> Option<Duration> {
-        let lanes = self.lanes.iter().filter_map(Lane::due);
-        let schema = self.group.is_blocked().then_some(Duration::ZERO);
-        lanes.chain(schema).chain(self.reassert.due()).chain([self.pulse.due(), self.committing.due(&self.settings)]).min()
+        let lanes = self.lanes.iter().filter_map(Lane::due).filter(|_| self.committing.is_open());
+        let repairs = self.reassert.due().filter(|_| self.may_repair());
+        let pulse = (!self.draining).then(|| self.pulse.due());
+        lanes.chain(repairs).chain(pulse).chain(self.committing.due()).min()
     }
 
     pub fn buffered_bytes(&self) -> usize {
         self.group.bytes()
     }
 
-    pub fn wants_pause(&self) -> bool {
-        self.group.is_full()
+    pub fn wants_pause(&self, source: usize) -> bool {
+        self.group.is_full(source)
     }
 
-    pub fn may_resume(&self) -> bool {
-        self.group.is_half_empty()
+    pub fn is_overfull(&self, source: usize) -> bool {
+        self.group.is_overfull(source)
+    }
+
+    pub fn may_resume(&self, source: usize) -> bool {
+        self.group.is_half_empty(source)
+    }
+
+    /// The source waits for a writer schema.
+    pub fn is_blocked(&self, source: usize) -> bool {
+        self.group.is_blocked(source)
     }
 
     /// Takes no more records; what is under way is finished. The buffer is dropped: it is not settled.
@@ -345,8 +363,8 @@ impl StreamTask {
         self.draining && self.items.is_empty() && self.outstanding == 0 && self.committing.is_closed()
     }
 
-    pub fn totals(&self) -> &Totals {
-        &self.metrics.totals
+    pub fn totals(&self) -> Totals {
+        self.metrics.totals()
     }
 
     pub fn store(&self) -> &dyn VersionStore {

@@ -66,8 +66,18 @@ pub struct Holder {
     pub version: Version,
     pub content_hash: ContentHash,
     pub tombstone: bool,
+    /// This region's vector store refused the row: the same change again is another try, not a duplicate.
+    pub refused: bool,
     /// Not yet acknowledged everywhere; what is judged against it settles no earlier than it does.
     pub in_flight: bool,
+}
+
+impl Holder {
+    /// Refused by the vector store and settled: a replay of the same change is admitted (it is how an operator
+    /// offers the row again), here alone; every other region sees a duplicate.
+    pub fn is_worth_another_try(&self) -> bool {
+        self.refused && !self.in_flight
+    }
 }
 
 /// The versions store as a processor sees it: what is in flight is asked first, then what is acknowledged.

@@ -114,12 +114,12 @@ fn f03_records_of_a_revoked_partition_and_records_delivered_twice_are_dropped() 
     }
     world.settle(&mut [&mut worker, &mut other]);
     let own = worker.report().tasks[0].partition;
-    let (settled, polled) = (worker.report().tasks[0].sources[0].next_offset, worker.report().totals.polled);
+    let (settled, polled) = (worker.report().tasks[0].sources[0].next_offset, worker.report().totals.polled());
     let again = |partition: i32| LogEvent::Record(world.read(&local(partition)).remove(0));
     let foreign = LogEvent::Record(RawRecord { offset: 99, ..world.read(&local(1 - own)).remove(0) });
     worker.consumer().inject.extend([again(own), again(1 - own), foreign]);
     world.run(&mut [&mut worker, &mut other], 500);
-    assert_eq!(worker.report().totals.polled, polled);
+    assert_eq!(worker.report().totals.polled(), polled);
     assert_eq!(worker.report().tasks[0].sources[0].next_offset, settled, "INV-4: settled offsets never go back");
     assert!(progress_records(&world, own).windows(2).all(|two| two[0].sources[0].next_offset <= two[1].sources[0].next_offset));
 }

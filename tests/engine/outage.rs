@@ -3,6 +3,7 @@
 use crate::oracle::assert_oracle;
 use crate::world::{APPLICATION, DOCUMENTS, World, row_id, stamp};
 use driftless::port::vector::StoreError;
+use driftless::record::raw::RawRecord;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,7 +19,7 @@ fn f09_f48_a_minute_without_the_store_under_load_is_borne_within_all_limits_and_
     let mut worker = world.start();
     world.settle(&mut [&mut worker]);
     world.database.check_writes_with(Some(Box::new(|_, _| Err(StoreError::Unavailable("connection refused".to_owned())))));
-    let record_bytes = world.upsert("eu", 0, 1, 0.0).value.len() + 8;
+    let record_bytes = world.upsert("eu", 0, 1, 0.0).value.len() + 8 + size_of::<RawRecord>();
     let mut id = 0;
     for _ in 0..1_200 {
         for _ in 0..5 {
@@ -27,7 +28,9 @@ fn f09_f48_a_minute_without_the_store_under_load_is_borne_within_all_limits_and_
         }
         world.run_in_steps(&mut [&mut worker], 50, 50);
         let task = worker.task("0_0");
-        assert!(task.buffered_bytes <= BUFFER_BYTES_MAX + 100 * record_bytes, "{} bytes buffered", task.buffered_bytes);
+        // Twice the limit is borne until a source is paused; a poll may be under way.
+        let bytes_max = 2 * BUFFER_BYTES_MAX + 100 * record_bytes;
+        assert!(task.buffered_bytes <= bytes_max, "{} bytes buffered", task.buffered_bytes);
         assert!(task.in_flight <= 500, "{} rows under way", task.in_flight);
     }
     assert_eq!(worker.store().in_flight_max, 1, "INV-2");
@@ -43,7 +46,7 @@ fn f09_f48_a_minute_without_the_store_under_load_is_borne_within_all_limits_and_
 }
 
 #[test]
-fn f48_throttling_makes_the_following_batches_smaller_and_acks_larger_again() {
+fn f48_throttling_makes_batches_smaller_and_acks_make_them_larger_again() {
     let mut world = World::new(1);
     world.settings.task.batch_bytes_max = 400 << 10;
     let mut worker = world.start();
@@ -63,10 +66,8 @@ fn f48_throttling_makes_the_following_batches_smaller_and_acks_larger_again() {
     worker.store().hangs = false;
     world.settle(&mut [&mut worker]);
     let rows: Vec<usize> = worker.store().sent.iter().map(|batch| batch.ids.len()).collect();
-    assert_eq!(rows[..5], [rows[0]; 5], "the throttled batch itself is sent again as it was");
-    // 64 KiB is the least, and each ack adds as much: about 74 bytes a row.
-    assert!(rows[5] <= (128 << 10) / 74, "{rows:?}");
-    assert!(rows[6] > rows[5], "{rows:?}");
+    assert!(rows[4] <= rows[0] / 2, "sent again as large as it was: {rows:?}");
+    assert!(rows[5..].iter().max() > Some(&rows[0]), "they do not grow again: {rows:?}");
     assert_oracle(&world, &[], "after the throttling");
 }
 

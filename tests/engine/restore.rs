@@ -50,6 +50,7 @@ fn restore_until(world: &World, between: impl Fn(&World)) -> RestoreResult {
         sources: vec![(Region::new("eu"), names.local(0)), (Region::new("us"), names.mirror(&Region::new("us"), 0))],
         collections: world.settings.collections.clone(),
         safety_window: world.settings.task.safety_window,
+        cancelled: Arc::default(),
     });
     let mut reader = EmbeddedReader::new(world.broker.clone());
     for step in 0..20 {
@@ -101,7 +102,7 @@ fn f62_a_zombies_entry_behind_the_null_is_not_restored_and_the_null_is_put_behin
     write_entry(&world, 5, Ok(entry(5)));
     let restored = restore(&world).restored;
     assert_eq!(held(&restored, 5), None);
-    assert_eq!(restored.misplaced.iter().map(|(_, up_to)| up_to.clone()).collect::<Vec<_>>(), [Some(version(6))]);
+    assert_eq!(restored.forgotten.iter().map(|(_, up_to)| up_to.clone()).collect::<Vec<_>>(), [version(6)]);
     drop(restored);
 
     let mut worker = world.start();
@@ -148,7 +149,7 @@ fn progress_of_an_older_epoch_does_not_win_whatever_its_place() {
             last_fingerprint: None,
             frontier: None,
         };
-        let progress = Progress { sources: vec![source], floor: None, written_at: 0, closed: false, epoch };
+        let progress = Progress { sources: vec![source], floor: None, written_at: 0, closed: false, epoch, suspect_from: None };
         world.append(&world.versions_changelog(0), Some(PROGRESS_KEY), Some(progress.encode().into()));
     };
     write(4, 10);

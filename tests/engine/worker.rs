@@ -52,6 +52,7 @@ impl Worker {
         let local = (0..world.settings.topics.shards()).map(|shard| world.settings.topics.local(shard)).collect();
         let (restorer, handle) = Restorer::new(Arc::new(|| {}));
         let ports = Ports {
+            clock: Box::new(world.clock.clone()),
             consumer: Box::new(FaultyConsumer {
                 inner: EmbeddedConsumer::join(world.broker.clone(), APPLICATION, local, Arc::new(|| {})),
                 line: consumer.clone(),

@@ -6,11 +6,12 @@ use driftless::port::log::{Appender, GroupConsumer, LogReader, Wake};
 use driftless::testing::conformance::log::LogUnderTest;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::bindings::{self as native, rd_kafka_vtype_t as Tag};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
+use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -125,24 +126,26 @@ impl RealLog {
         }
     }
 
-    pub fn append_with_header_name(&self, to: &TopicPartition, name: &[u8]) {
-        // A `str` may not hold these bytes, so a placeholder of that length is overwritten where librdkafka copied it.
+    /// The header's name need not be UTF-8, which rdkafka's own interface does not allow.
+    pub fn append_with_header_name(&self, to: &TopicPartition, name: &CStr) {
         let producer = self.producer(&[]);
-        let headers = unsafe {
-            let list = rdkafka::bindings::rd_kafka_headers_new(1);
-            let (start, length) = (name.as_ptr().cast(), name.len() as isize);
-            rdkafka::bindings::rd_kafka_header_add(list, start, length, c"v".as_ptr().cast(), 1);
-            list
+        let topic = CString::new(&*to.topic).unwrap();
+        // SAFETY: pairs of a tag and what it says must follow, up to the end tag; everything is copied.
+        let code = unsafe {
+            native::rd_kafka_producev(
+                producer.client().native_ptr(),
+                Tag::RD_KAFKA_VTYPE_TOPIC,
+                topic.as_ptr(),
+                Tag::RD_KAFKA_VTYPE_PARTITION,
+                to.partition,
+                Tag::RD_KAFKA_VTYPE_HEADER,
+                name.as_ptr(),
+                c"value".as_ptr(),
+                5_isize,
+                Tag::RD_KAFKA_VTYPE_END,
+            )
         };
-        let mut safe = OwnedHeaders::new().insert(Header { key: "placeholder", value: Some("v") });
-        unsafe {
-            // OwnedHeaders is one pointer to the native list.
-            let inner = std::ptr::from_mut(&mut safe).cast::<*mut rdkafka::bindings::rd_kafka_headers_t>();
-            rdkafka::bindings::rd_kafka_headers_destroy(*inner);
-            *inner = headers;
-        }
-        let record = BaseRecord::<str, str>::to(&to.topic).partition(to.partition).payload("x").headers(safe);
-        producer.send(record).map_err(|(error, _)| error).unwrap();
+        assert_eq!(code, native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
         producer.flush(Duration::from_secs(20)).unwrap();
     }
 

@@ -8,12 +8,16 @@ use super::settings::{KafkaSettings, unusable};
 use crate::base::error::{Error, Result};
 use crate::base::ids::TopicPartition;
 use crate::port::log::{GroupConsumer, LogEvent, Wake};
+use crossbeam_channel::bounded;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 use std::time::{Duration, Instant};
+
+/// What is left of a session time-out is better spent by the group on a new assignment.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 
 pub struct KafkaGroupConsumer {
     /// None after `leave`.
@@ -155,7 +159,7 @@ impl GroupConsumer for KafkaGroupConsumer {
         }
     }
 
-    /// Blocks until the group is left: a round trip, or the session time-out if no broker answers.
+    /// Blocks until the group is left: a round trip, or a few seconds if no broker answers.
     fn leave(&mut self) {
         let Some(consumer) = self.consumer.take() else { return };
         consumer.context().set_closing();
@@ -164,13 +168,27 @@ impl GroupConsumer for KafkaGroupConsumer {
         {
             tracing::warn!(%error, "the group's revocation could not be answered; leaving takes the session time-out");
         }
-        drop(consumer);
+        close_within(consumer, LEAVE_PATIENCE);
     }
 }
 
 impl Drop for KafkaGroupConsumer {
     fn drop(&mut self) {
         self.leave();
+    }
+}
+
+/// Closes on a thread of its own, which is left behind if a broker keeps silent: librdkafka waits for the answer to
+/// its last commit and to LeaveGroup for minutes, and the group finds out by the session time-out anyway.
+fn close_within(consumer: BaseConsumer<GroupContext>, patience: Duration) {
+    let (done, closed) = bounded(1);
+    std::thread::spawn(move || {
+        drop(consumer);
+        // Nobody waits any more if it took too long.
+        let _ = done.send(());
+    });
+    if closed.recv_timeout(patience).is_err() {
+        tracing::warn!("no broker answered: the group is not left in order and finds out by the session time-out");
     }
 }
 

@@ -80,6 +80,11 @@ const APPENDER: Properties = &[
 const APPENDER_FIXED: Properties = &[("enable.idempotence", "true"), ("acks", "all"), ("partitioner", "murmur2_random")];
 
 impl KafkaSettings {
+    /// What the group's consumers get for a property that the configuration doesn't set; `None`: librdkafka's own.
+    pub fn group_default(name: &str) -> Option<&'static str> {
+        GROUP.iter().find(|(property, _)| *property == name).map(|(_, value)| *value)
+    }
+
     /// Checks the pass-through properties without connecting.
     pub fn check(&self) -> Result<()> {
         for config in [self.group_consumer()?, self.appender()?, self.log_reader()?] {

@@ -15,12 +15,17 @@ mod code {
     pub const DISK_LIMIT: i32 = 7;
     pub const RATE_LIMIT: i32 = 8;
     pub const FORCE_DENY: i32 = 9;
+    /// Service not ready or unavailable; collection not found or not loaded; node not found: nothing was done.
+    pub const NOT_READY: i32 = 1;
+    pub const UNAVAILABLE: i32 = 2;
+    pub const COLLECTION_FIRST: i32 = 100;
+    pub const COLLECTION_LAST: i32 = 199;
+    pub const NODE_FIRST: i32 = 900;
+    pub const NODE_LAST: i32 = 999;
     pub const PARAMETER_FIRST: i32 = 1100;
     pub const PARAMETER_LAST: i32 = 1199;
     pub const FIELD_FIRST: i32 = 1700;
     pub const FIELD_LAST: i32 = 1799;
-    pub const CANCELED: i32 = 10_000;
-    pub const TIMEOUT: i32 = 10_001;
     pub const UNEXPECTED: i32 = 65_535;
 }
 
@@ -45,8 +50,12 @@ pub(super) fn of_reply(status: Option<&Status>) -> Option<StoreError> {
         }
         code::PARAMETER_FIRST..=code::PARAMETER_LAST | code::FIELD_FIRST..=code::FIELD_LAST => StoreError::Refused(said),
         code::UNEXPECTED if REFUSALS_WITHOUT_CODE.iter().any(|text| status.reason.contains(text)) => StoreError::Refused(said),
-        code::CANCELED | code::TIMEOUT => StoreError::Ambiguous(said),
-        _ => StoreError::Unavailable(said),
+        code::NOT_READY
+        | code::UNAVAILABLE
+        | code::COLLECTION_FIRST..=code::COLLECTION_LAST
+        | code::NODE_FIRST..=code::NODE_LAST => StoreError::Unavailable(said),
+        // Cancelled, timed out, or something that only Milvus knows: part of it may have been written.
+        _ => StoreError::Ambiguous(said),
     })
 }
 
@@ -57,13 +66,20 @@ pub(super) fn of_transport(status: &tonic::Status) -> StoreError {
         return StoreError::Unavailable(said);
     }
     match status.code() {
-        // Too large for the proxy's or our own limit on a message: halving makes it fit.
+        // Too large for the proxy's or our own limit on a message: halving makes it fit. The same code is what a
+        // proxy before Milvus answers where it limits rates, which is no fault of the rows.
+        tonic::Code::ResourceExhausted if !is_about_size(status.message()) => StoreError::Throttled(said),
         tonic::Code::ResourceExhausted | tonic::Code::OutOfRange | tonic::Code::InvalidArgument => StoreError::Refused(said),
         tonic::Code::Unauthenticated | tonic::Code::PermissionDenied | tonic::Code::Unimplemented => {
             StoreError::Unavailable(said)
         }
         _ => StoreError::Ambiguous(said),
     }
+}
+
+/// grpc-go: "received message larger than max"; tonic: "message length too large".
+fn is_about_size(message: &str) -> bool {
+    message.contains("larger than") || message.contains("too large")
 }
 
 /// The connection could not be made, so nothing was sent.

@@ -1,7 +1,8 @@
-//! The live page: progress, lag by pair of regions, what each region's worker does, what happened.
+//! The live page: progress, what each region makes of each other's changes, what happened.
 
+use super::pair_name;
 use crate::demo::board::Incident;
-use crate::demo::status::{RegionStatus, Snapshot};
+use crate::demo::status::{PairStatus, Snapshot};
 use ratatui::Frame;
 use ratatui::Terminal;
 use ratatui::backend::{Backend, CrosstermBackend};
@@ -15,14 +16,15 @@ use ratatui::widgets::{Block, Cell, Gauge, Paragraph, Row, Table};
 use std::io::{self, Stderr};
 use std::time::Duration;
 
-pub(in crate::demo) const EVENTS_MAX: usize = 4;
-
 /// From here on a lag is shown as something to look at.
 const LAG_MS_NOTABLE: i64 = 300;
-const LAG_COLUMN: u16 = 12;
-/// Heads and widths of a worker's numbers; with the region's name they fit into 80 columns.
-const NUMBERS: [(&str, u16); 7] =
-    [("applied/s", 9), ("applied", 8), ("duplicates", 10), ("stale", 7), ("conflicts", 9), ("dead letters", 12), ("rows", 7)];
+const PAIR_COLUMN: u16 = 7;
+const LAG_COLUMN: u16 = 11;
+/// Heads and widths of a pair's numbers; with the names and the lag they fit into 80 columns.
+const NUMBERS: [(&str, u16); 6] =
+    [("applied/s", 9), ("applied", 8), ("duplicates", 10), ("stale", 5), ("conflicts", 9), ("dead letters", 12)];
+/// Enough for all that happens in a run.
+const EVENT_LINES: u16 = 4;
 
 pub(in crate::demo) struct Page {
     terminal: Terminal<CrosstermBackend<Stderr>>,
@@ -66,20 +68,11 @@ pub(in crate::demo) fn end_key_pressed() -> io::Result<bool> {
 }
 
 fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot) {
-    let regions = snapshot.regions.len() as u16;
-    let [progress, lag, workers, events] = Layout::vertical([
-        Constraint::Length(3),
-        Constraint::Length(regions + 3),
-        Constraint::Length(regions + 3),
-        Constraint::Length(EVENTS_MAX as u16 + 2),
-    ])
-    .areas(frame.area());
+    let heights = [3, snapshot.pairs.len() as u16 + 3, EVENT_LINES + 2].map(Constraint::Length);
+    let [progress, pairs, events] = Layout::vertical(heights).areas(frame.area());
     frame.render_widget(progress_gauge(snapshot), progress);
-    frame.render_widget(lag_table(snapshot), lag);
-    frame.render_widget(worker_table(snapshot), workers);
-    let line = |event: &Incident| Line::from(format!("{:>6.1} s  {}", event.at.as_secs_f64(), event.what));
-    let lines: Vec<Line<'_>> = snapshot.events.iter().map(line).collect();
-    frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(" what happened (q ends) ")), events);
+    frame.render_widget(pair_table(snapshot), pairs);
+    frame.render_widget(event_list(snapshot), events);
 }
 
 fn progress_gauge(snapshot: &Snapshot) -> Gauge<'_> {
@@ -93,52 +86,50 @@ fn progress_gauge(snapshot: &Snapshot) -> Gauge<'_> {
     Gauge::default().block(Block::bordered().title(title)).gauge_style(Color::Cyan).ratio(ratio.clamp(0.0, 1.0)).label(label)
 }
 
-/// A row per region that receives, a column per region that it receives from.
-fn lag_table(snapshot: &Snapshot) -> Table<'_> {
-    let heads = snapshot.regions.iter().map(|region| right(format!("from {}", region.name), Style::default()));
-    let rows = snapshot.regions.iter().enumerate().map(|(to, region)| {
-        let cells = (0..snapshot.regions.len()).map(|from| lag_cell(snapshot, from, to));
-        Row::new(std::iter::once(Cell::from(format!("in {}", region.name))).chain(cells))
+/// A row per pair of regions. A region's own changes stand back: they take no link.
+fn pair_table(snapshot: &Snapshot) -> Table<'_> {
+    let heads = std::iter::once("lag").chain(NUMBERS.map(|(head, _)| head));
+    let heads = heads.map(|head| right(head.to_owned(), Style::default()));
+    let header = Row::new(std::iter::once(Cell::from("from→to")).chain(heads)).style(Modifier::BOLD);
+    let rows = snapshot.pairs.iter().map(|pair| {
+        let numbers = numbers(pair).map(|number| right(number, Style::default()));
+        let name = Cell::from(pair_name(snapshot, pair.from, pair.to));
+        let row = Row::new([name, lag_cell(pair)].into_iter().chain(numbers));
+        if pair.from == pair.to { row.style(Modifier::DIM) } else { row }
     });
-    let widths = std::iter::once(Constraint::Length(8)).chain(snapshot.regions.iter().map(|_| Constraint::Length(LAG_COLUMN)));
-    Table::new(rows, widths)
-        .header(Row::new(std::iter::once(Cell::from("")).chain(heads)).style(Modifier::BOLD))
-        .block(Block::bordered().title(" lag: age of the oldest change not yet applied "))
+    let widths = [PAIR_COLUMN, LAG_COLUMN].into_iter().chain(NUMBERS.map(|(_, width)| width)).map(Constraint::Length);
+    let holds: Vec<String> = snapshot.regions.iter().map(|region| format!("{} {}", region.name, region.rows)).collect();
+    let block = Block::bordered().title(" what each region makes of each one's changes ");
+    Table::new(rows, widths).header(header).block(block.title_bottom(format!(" rows: {} ", holds.join(" · "))))
 }
 
-fn lag_cell(snapshot: &Snapshot, from: usize, to: usize) -> Cell<'static> {
-    let Some(pair) = snapshot.pairs.iter().find(|pair| (pair.from, pair.to) == (from, to)) else {
-        return right("·".to_owned(), Style::default());
-    };
+/// The age of the oldest change that is not applied yet.
+fn lag_cell(pair: &PairStatus) -> Cell<'static> {
+    let lag = if pair.lag_ms < 1_000 { format!("{} ms", pair.lag_ms) } else { format!("{:.1} s", pair.lag_ms as f64 / 1000.0) };
     if !pair.up {
         let style = Style::default().fg(Color::White).bg(Color::Red).add_modifier(Modifier::BOLD);
-        return right(format!("CUT {} ms", pair.lag_ms), style);
+        return right(format!("CUT {lag}"), style);
     }
     let color = if pair.lag_ms >= LAG_MS_NOTABLE { Color::Yellow } else { Color::Green };
-    right(format!("{} ms", pair.lag_ms), Style::default().fg(color))
+    right(lag, Style::default().fg(color))
 }
 
-fn worker_table(snapshot: &Snapshot) -> Table<'_> {
-    let heads = NUMBERS.map(|(head, _)| right(head.to_owned(), Style::default()));
-    let header = std::iter::once(Cell::from("region")).chain(heads);
-    let rows = snapshot.regions.iter().map(|region| {
-        let numbers = numbers(region).map(|number| right(number, Style::default()));
-        Row::new(std::iter::once(Cell::from(region.name.as_str())).chain(numbers))
-    });
-    let widths = std::iter::once(Constraint::Length(8)).chain(NUMBERS.map(|(_, width)| Constraint::Length(width)));
-    Table::new(rows, widths).header(Row::new(header).style(Modifier::BOLD)).block(Block::bordered().title(" workers "))
-}
-
-fn numbers(region: &RegionStatus) -> [String; NUMBERS.len()] {
+fn numbers(pair: &PairStatus) -> [String; NUMBERS.len()] {
     [
-        format!("{:.0}", region.applied_per_second),
-        region.applied.to_string(),
-        region.duplicates.to_string(),
-        region.stale.to_string(),
-        region.conflicts.to_string(),
-        region.dead_letters.to_string(),
-        region.rows.to_string(),
+        format!("{:.0}", pair.applied_per_second),
+        pair.counts.applied.to_string(),
+        pair.counts.duplicates.to_string(),
+        pair.counts.stale.to_string(),
+        pair.counts.conflicts.to_string(),
+        pair.counts.dead_letters.to_string(),
     ]
+}
+
+fn event_list(snapshot: &Snapshot) -> Paragraph<'_> {
+    let line = |event: &Incident| Line::from(format!("{:>6.1} s  {}", event.at.as_secs_f64(), event.what));
+    let older = snapshot.events.len().saturating_sub(usize::from(EVENT_LINES));
+    let lines: Vec<Line<'_>> = snapshot.events[older..].iter().map(line).collect();
+    Paragraph::new(lines).block(Block::bordered().title(" what happened (q ends) "))
 }
 
 fn right(text: String, style: Style) -> Cell<'static> {
@@ -148,31 +139,27 @@ fn right(text: String, style: Style) -> Cell<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::status::PairStatus;
+    use crate::base::ids::Region;
+    use crate::demo::report::Counts;
+    use crate::demo::status::RegionStatus;
     use ratatui::backend::TestBackend;
 
     #[test]
-    fn a_cut_link_stands_out_and_every_number_of_a_region_is_there() {
-        let region = |name: &str| RegionStatus {
-            name: name.to_owned(),
-            applied_per_second: 101.4,
-            applied: 202,
-            duplicates: 303,
-            stale: 404,
-            conflicts: 505,
-            dead_letters: 606,
-            rows: 707,
+    fn a_cut_link_stands_out_and_every_number_of_a_pair_is_there() {
+        let counts =
+            Counts { received: 9, applied: 202, coalesced: 9, duplicates: 303, stale: 404, conflicts: 505, dead_letters: 606 };
+        let pair = |from, to, up, lag_ms, counts| {
+            let (lag_ms_max, applied_per_second) = (lag_ms, if up { 9.0 } else { 101.4 });
+            PairStatus { from, to, up, lag_ms, lag_ms_max, applied_per_second, counts }
         };
+        let region = |name: &str, rows| RegionStatus { name: Region::new(name), rows };
         let snapshot = Snapshot {
             elapsed: Duration::from_millis(1500),
             sent: 10,
             planned: 40,
             settling: false,
-            pairs: vec![
-                PairStatus { from: 0, to: 1, up: false, lag_ms: 1234 },
-                PairStatus { from: 1, to: 0, up: true, lag_ms: 31 },
-            ],
-            regions: vec![region("us"), region("eu")],
+            pairs: vec![pair(0, 1, false, 61_234, counts), pair(1, 0, true, 31, Counts::default())],
+            regions: vec![region("us", 707), region("eu", 708)],
             events: vec![Incident { at: Duration::from_secs(1), what: "the link is cut".to_owned() }],
         };
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("in memory");
@@ -181,7 +168,8 @@ mod tests {
         for text in [
             "dead letters",
             "10 of 40",
-            "CUT 1234 ms",
+            "us→eu",
+            "CUT 61.2 s",
             "31 ms",
             "101",
             "202",
@@ -189,7 +177,7 @@ mod tests {
             "404",
             "505",
             "606",
-            "707",
+            "us 707 · eu 708",
             "the link is cut",
         ] {
             assert!(shown.contains(text), "{text} is missing in\n{shown}");

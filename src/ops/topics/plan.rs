@@ -9,6 +9,8 @@ use std::time::Duration;
 pub const CHANGE_RETENTION: Duration = Duration::from_secs(72 * 3600);
 /// A mirror keeps the timestamps of its origin: after a long cut, a backlog arrives old already.
 const MIRROR_RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
+/// What our appender may send (its `message.max.bytes`), with its headers.
+const COPY_BYTES_MAX: u128 = 16 << 20;
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -135,7 +137,14 @@ fn versions_changelog() -> Vec<Setting> {
 }
 
 fn vectors_changelog() -> Vec<Setting> {
-    compacted(CHANGE_RETENTION)
+    let mut settings = compacted(CHANGE_RETENTION);
+    settings.push(room_for_copies());
+    settings
+}
+
+/// Copies carry headers of ours and are not compressed, whatever their producers did.
+fn room_for_copies() -> Setting {
+    at_least("max.message.bytes", COPY_BYTES_MAX, "a change that its topic took must fit here too, or its partition stands still")
 }
 
 fn compacted(min_lag: Duration) -> Vec<Setting> {
@@ -151,6 +160,7 @@ fn kept_for_people() -> Vec<Setting> {
     vec![
         required("cleanup.policy", "delete", "compaction would drop records that share a key"),
         at_least("retention.ms", ms(MIRROR_RETENTION), "somebody must have time to look at them and to replay them"),
+        room_for_copies(),
     ]
 }
 

@@ -15,6 +15,7 @@ use crate::task::stream_task::{StreamTask, TaskSetup};
 use crate::topology::node::TaskContext;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long a restore that was refused waits before it is tried again.
@@ -43,7 +44,7 @@ impl StreamThread {
     pub(super) fn assigned(&mut self, partitions: &[TopicPartition], now: Now) {
         tracing::info!(?partitions, "assigned");
         if self.stopping {
-            // They go on to another member when this one leaves, which it does as soon as it has drained.
+            // Another member has left before us. They are given back with the rest when this one leaves.
             return;
         }
         for partition in partitions {
@@ -57,21 +58,22 @@ impl StreamThread {
     fn begin(&mut self, task: TaskId, ask_at: Duration) {
         self.next_life = (self.next_life + 1) & 0x00ff_ffff;
         self.lives.insert(self.next_life, task);
-        self.slots.insert(task, Slot::Restoring { life: self.next_life, ask_at, asked: false });
+        self.slots.insert(task, Slot::Restoring { life: self.next_life, ask_at, asked: None });
     }
 
-    pub(super) fn ask_restores(&mut self, now: Now) {
+    pub(super) fn ask_restores(&mut self, now: Now) -> Result<()> {
         let mut due = Vec::new();
         for (task, slot) in &mut self.slots {
             if let Slot::Restoring { life, ask_at, asked } = slot
-                && !*asked
+                && asked.is_none()
                 && *ask_at <= now.monotonic
             {
-                *asked = true;
-                due.push((*task, *life));
+                let cancelled = Arc::new(AtomicBool::new(false));
+                *asked = Some(cancelled.clone());
+                due.push((*task, *life, cancelled));
             }
         }
-        for (task, life) in due {
+        for (task, life, cancelled) in due {
             self.restorer.ask(Request::Restore(RestoreRequest {
                 task,
                 life,
@@ -79,8 +81,10 @@ impl StreamThread {
                 sources: sources(&self.settings, task.shard),
                 collections: self.settings.collections.clone(),
                 safety_window: self.settings.task.safety_window,
-            }));
+                cancelled,
+            }))?;
         }
+        Ok(())
     }
 
     pub(super) fn restore_failed(&mut self, task: TaskId, life: u32, error: &Error, now: Now) {
@@ -88,14 +92,16 @@ impl StreamThread {
             && *current == life
         {
             tracing::error!(%task, %error, "the task can't be restored; it is tried again");
-            (*ask_at, *asked) = (now.monotonic + RESTORE_RETRY, false);
+            (*ask_at, *asked) = (now.monotonic + RESTORE_RETRY, None);
         }
     }
 
     pub(super) fn activate(&mut self, id: TaskId, life: u32, result: RestoreResult, now: Now) -> Result<()> {
-        if !matches!(self.slots.get(&id), Some(Slot::Restoring { life: current, .. }) if *current == life) {
+        let Some(Slot::Restoring { life: current, ask_at, .. }) = self.slots.get(&id) else { return Ok(()) };
+        if *current != life {
             return Ok(());
         }
+        metrics::histogram!(metric::RESTORE_SECONDS).record(now.monotonic.saturating_sub(*ask_at));
         for warning in &result.warnings {
             tracing::warn!(task = %id, "{warning}");
         }
@@ -122,7 +128,8 @@ impl StreamThread {
             (TopicPartition::new(topic.clone(), id.partition), settlement.next_offset())
         });
         let starts: Vec<(TopicPartition, i64)> = starts.collect();
-        self.slots.insert(id, Slot::Active { task, partitions, paused: false });
+        let paused = vec![false; task.source_count()];
+        self.slots.insert(id, Slot::Active { task, partitions, paused });
         for (partition, offset) in starts {
             let fetched = self.ports.consumer.fetch_from(&partition, offset);
             self.cure(fetched.err().map(|error| (id, error)), now)?;
@@ -163,9 +170,7 @@ impl StreamThread {
                 let deadline = now.monotonic + self.settings.drain_timeout;
                 self.slots.insert(id, Slot::Draining { task, deadline });
             }
-            Some(Slot::Restoring { life, .. }) => {
-                self.lives.remove(&life);
-            }
+            Some(Slot::Restoring { life, asked, .. }) => self.cancel(life, asked),
             Some(draining @ Slot::Draining { .. }) => {
                 self.slots.insert(id, draining);
             }
@@ -209,19 +214,24 @@ impl StreamThread {
         match self.slots.remove(&id) {
             Some(Slot::Active { task, .. } | Slot::Draining { task, .. }) => {
                 self.lives.remove(&task.life());
-                self.ended.add(task.totals());
+                self.ended.add(&task.totals());
                 self.committed.remove(&id);
                 metrics::counter!(metric::TASK_CLOSES, "kind" => kind).increment(1);
                 tracing::info!(task = %id, kind, "closed");
             }
-            Some(Slot::Restoring { life, .. }) => {
-                self.lives.remove(&life);
-            }
+            Some(Slot::Restoring { life, asked, .. }) => self.cancel(life, asked),
             None => {}
         }
         let mut commands = std::mem::take(&mut self.commands);
         commands.retain(|command| self.is_wanted(command));
         self.commands = commands;
+    }
+
+    fn cancel(&mut self, life: u32, restore: Option<Arc<AtomicBool>>) {
+        self.lives.remove(&life);
+        if let Some(restore) = restore {
+            restore.store(true, Ordering::Release);
+        }
     }
 
     pub(super) fn finish_drains(&mut self, now: Now) {

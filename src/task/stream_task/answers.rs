@@ -15,6 +15,10 @@ impl StreamTask {
     pub fn appended(&mut self, token: Token, outcome: Result<i64>, commands: &mut Commands) -> Result<()> {
         self.outstanding -= 1;
         let offset = match outcome {
+            // librdkafka counts a duplicate that the broker recognised as delivered, and then knows no offset.
+            Ok(offset) if offset < 0 && needs_offset(token.purpose) => {
+                return Err(Error::restore(format_args!("append ({:?}): acknowledged without an offset", token.purpose)));
+            }
             Ok(offset) => offset,
             Err(error) if token.purpose == Purpose::Heartbeat => {
                 tracing::warn!(task = %self.id(), %error, "a heartbeat was not taken; the next one follows");
@@ -82,7 +86,7 @@ impl StreamTask {
             }
             (Purpose::ReadBack, Err(error)) => {
                 self.tell_store_error(collection, &error);
-                self.read_back_failed(collection, now);
+                self.read_back_failed(now);
                 Ok(())
             }
             (purpose, reply) => Err(Error::fatal(format_args!("{purpose:?} was answered with {reply:?}"))),
@@ -126,6 +130,7 @@ impl StreamTask {
         item.write = Write::Nothing;
         if matches!(item.kind, Kind::Reassertion { .. }) {
             self.metrics.reasserted(collection);
+            self.reasserting = self.reasserting.saturating_sub(1);
             return self.finish(id);
         }
         let late_ms = now.wall.since_ms(item.appended_at).max(0);
@@ -176,4 +181,9 @@ impl StreamTask {
             self.release(ticket);
         }
     }
+}
+
+/// Records of the changelogs are found again by their offsets.
+fn needs_offset(purpose: Purpose) -> bool {
+    !matches!(purpose, Purpose::Hold | Purpose::Heartbeat)
 }

@@ -9,7 +9,6 @@ use crate::processor::admit::EARLY_MS_MAX;
 use crate::store::progress::{PROGRESS_KEY, Progress, SourceProgress};
 use crate::task::command::{Command, Commands, Purpose};
 use crate::task::items::{Item, Kind, Write};
-use crate::task::settings::TaskSettings;
 use smallvec::SmallVec;
 use std::time::Duration;
 
@@ -27,7 +26,8 @@ pub(super) struct Committing {
     /// The next own append to each changelog has at least this offset; more means that somebody else wrote.
     pub versions_next: i64,
     pub vectors_next: i64,
-    pub misplaced: Vec<(RowKey, Option<Version>)>,
+    pub misplaced: Vec<RowKey>,
+    pub forgotten: Vec<(RowKey, Version)>,
     /// Settled offsets of the last progress record that was appended, and whether it is acknowledged.
     appended: Option<Vec<i64>>,
     in_flight: bool,
@@ -36,6 +36,8 @@ pub(super) struct Committing {
     next_forget: Duration,
     next_check: Duration,
     next_absent_check: Duration,
+    /// Sources whose check is under way.
+    checking: Vec<usize>,
 }
 
 /// Opening → Open → Closing → Closed. Nothing is written to the vector store before the log says that the
@@ -57,6 +59,8 @@ impl Committing {
             versions_next: restored.versions_end,
             vectors_next: restored.vectors_next,
             misplaced: Vec::new(),
+            forgotten: Vec::new(),
+            checking: Vec::new(),
             appended: None,
             in_flight: false,
             phase: Phase::Opening,
@@ -65,10 +69,6 @@ impl Committing {
             next_check: now.monotonic + HOUSEKEEPING,
             next_absent_check: now.monotonic + HOUSEKEEPING,
         }
-    }
-
-    pub fn floor(&self) -> Option<Hlc> {
-        self.floor
     }
 
     pub fn is_open(&self) -> bool {
@@ -88,9 +88,9 @@ impl Committing {
         };
     }
 
-    pub fn due(&self, settings: &TaskSettings) -> Duration {
-        debug_assert!(settings.commit_interval > Duration::ZERO);
-        if self.in_flight { self.next_commit + settings.commit_interval } else { self.next_commit }
+    /// Nothing is due while a progress record is under way: its acknowledgement wakes the thread.
+    pub fn due(&self) -> Option<Duration> {
+        (!self.in_flight && self.phase != Phase::Closed).then_some(self.next_commit)
     }
 }
 
@@ -104,15 +104,15 @@ impl StreamTask {
         let due = now.monotonic >= self.committing.next_commit;
         let settled: Vec<i64> = self.sources.iter().map(|source| source.settlement.next_offset()).collect();
         let news = self.committing.appended.as_ref() != Some(&settled);
-        let wanted = closing || (due && news && !self.draining);
-        if !wanted {
+        let periodic = due && news && !self.draining;
+        if !closing && !periodic {
             if due {
                 self.committing.next_commit = now.monotonic + self.settings.commit_interval;
             }
             return;
         }
         self.raise_floor();
-        let clean = closing && self.reassert.is_clean();
+        let clean = closing && self.reads == 0 && self.reassert.is_clean();
         let value = self.progress(clean).encode();
         if closing {
             self.committing.phase = Phase::Closing;
@@ -142,6 +142,7 @@ impl StreamTask {
             written_at: self.committing.written_at,
             closed,
             epoch: self.committing.epoch,
+            suspect_from: self.reassert.suspect_from(),
         }
     }
 
@@ -162,12 +163,21 @@ impl StreamTask {
             lowest = Some(lowest.map_or(frontier, |lowest| lowest.min(frontier)));
         }
         let Some(lowest) = lowest else { return };
-        let floor = Hlc::at(UnixMs(lowest.0 - self.context.max_lateness_ms - EARLY_MS_MAX));
-        self.committing.floor = self.committing.floor.max(Some(floor));
+        self.committing.floor = self.committing.floor.max(Some(self.floor_at(lowest)));
     }
 
     pub fn floor(&self) -> Option<Hlc> {
         self.committing.floor
+    }
+
+    /// The floor as far as this source has earned it: what a region that was added later brings is no replay.
+    pub(super) fn floor_of(&self, source: usize) -> Option<Hlc> {
+        let frontier = self.sources[source].settlement.frontier()?;
+        self.committing.floor.map(|floor| floor.min(self.floor_at(frontier)))
+    }
+
+    fn floor_at(&self, frontier: UnixMs) -> Hlc {
+        Hlc::at(UnixMs(frontier.0 - self.context.max_lateness_ms - EARLY_MS_MAX))
     }
 
     /// Lets go of tombstones that no admissible change can be older than: a null with their version to both
@@ -211,7 +221,8 @@ impl StreamTask {
                 source.anchor = (source.settlement.next_offset(), source.settlement.mark());
             }
             let due = if source.present { check_present } else { check_absent };
-            if due {
+            if due && !self.committing.checking.contains(&index) {
+                self.committing.checking.push(index);
                 source.next_anchor = (source.settlement.next_offset(), source.settlement.mark());
                 commands.push_back(Command::CheckSource { life: self.life, source: index });
             }
@@ -235,6 +246,7 @@ impl StreamTask {
     /// The answer to [`Command::CheckSource`]. Answers with the offset to fetch from if the source has appeared,
     /// or is to be read again.
     pub fn source_checked(&mut self, index: usize, found: &SourceStart, replay: bool) -> Option<i64> {
+        self.committing.checking.retain(|checked| *checked != index);
         let source = &mut self.sources[index];
         let was_present = std::mem::replace(&mut source.present, found.present);
         if !found.present {

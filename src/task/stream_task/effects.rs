@@ -90,9 +90,10 @@ impl StreamTask {
         self.sources[ticket.source].settlement.hold(ticket);
         let item = Item { key: key.clone(), kind, write, tickets: smallvec![ticket], appended_at: record.appended_at, source };
         if to_lane {
-            let (_, coalesced) = self.lanes[key.collection.index()].push(item, &mut self.items, now);
-            if coalesced {
-                self.metrics.coalesced(key.collection.index());
+            let collection = key.collection.index();
+            let (_, older) = self.lanes[collection].push(item, &mut self.items, now);
+            if let Some(older) = older.filter(Item::is_fresh) {
+                self.metrics.coalesced(older.source, collection);
             }
         } else {
             let id = self.items.insert(item);

@@ -1,7 +1,6 @@
 //! Against zombies and lost replies: rows written again, and changelog records of somebody else answered.
 
 use super::StreamTask;
-use super::effects::forgotten;
 use crate::base::error::Result;
 use crate::base::ids::{RowKey, VectorId};
 use crate::base::time::{Now, UnixMs};
@@ -15,10 +14,17 @@ use crate::store::entry::{Entry, FORGOTTEN_HEADER, parse_version_text};
 use crate::store::row_key;
 use crate::task::command::{Command, Commands, Purpose, Reading};
 use crate::task::items::{Item, Kind, Write};
+use crate::task::reassert::Suspicion;
 use crate::topology::node::Row;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::collections::HashMap;
+use std::time::Duration;
+
+/// Rows of one task that may be on their way to be written again at once.
+const REASSERTIONS_MAX: usize = 2_000;
+/// How long a re-assertion waits where it could not go on: for a schema, or for room.
+const REPEAT_WAIT: Duration = Duration::from_millis(200);
 
 impl StreamTask {
     /// Own appends follow each other; a gap between two of them is somebody else's writing (or a control
@@ -30,7 +36,7 @@ impl StreamTask {
         };
         let expected = std::mem::replace(next, offset + 1);
         if offset > expected {
-            self.outstanding += 1;
+            self.reads += 1;
             commands.push_back(Command::Read {
                 life: self.life,
                 partition: partition.clone(),
@@ -41,32 +47,40 @@ impl StreamTask {
         }
     }
 
-    /// Keys of which the restore found the greatest entry, or the null that forgets them, not in the last
-    /// place: append it once more.
-    pub(super) fn answer_misplaced(&mut self, commands: &mut Commands) {
-        for (key, forgotten) in std::mem::take(&mut self.committing.misplaced) {
-            if self.items.newest(&key).is_some() {
-                continue;
+    /// Keys of which the restore found the greatest entry not in the last place: append it once more.
+    pub(super) fn answer_misplaced(&mut self, now: Now, commands: &mut Commands) {
+        for key in std::mem::take(&mut self.committing.misplaced) {
+            if let Some(entry) = self.store.get(&key).filter(|_| self.items.newest(&key).is_none()) {
+                self.append_correction(&key, &entry, commands);
             }
-            match (self.store.get(&key), forgotten) {
-                (Some(entry), _) => self.append_correction(&key, Some(entry.encode()), None, commands),
-                (None, Some(version)) => self.append_correction(&key, None, Some(&forgotten_entry(version)), commands),
-                (None, None) => {}
+        }
+        for (key, version) in std::mem::take(&mut self.committing.forgotten) {
+            if self.items.newest(&key).is_none() && self.store.get(&key).is_none() {
+                self.forget_again(key, version, now, commands);
             }
         }
     }
 
-    fn append_correction(&mut self, key: &RowKey, value: Option<Vec<u8>>, forgets: Option<&Entry>, commands: &mut Commands) {
+    fn append_correction(&mut self, key: &RowKey, entry: &Entry, commands: &mut Commands) {
         self.metrics.zombie_appends.increment(1);
-        let headers = forgets.map(forgotten).into_iter().collect();
         let key = row_key::encode(key, &self.context.collections);
         let to = self.topics.versions_changelog.clone();
-        self.append(&to, Some(key.into()), value.map(Bytes::from), headers, Purpose::Correction, 0, commands);
+        self.append(&to, Some(key.into()), Some(Bytes::from(entry.encode())), Vec::new(), Purpose::Correction, 0, commands);
+    }
+
+    /// A zombie has put what a forgotten tombstone had beaten: nulls behind it in both changelogs.
+    fn forget_again(&mut self, key: RowKey, version: Version, now: Now, commands: &mut Commands) {
+        self.metrics.zombie_appends.increment(1);
+        let entry = Entry { version, content_hash: ContentHash(0), vector_offset: 0, tombstone: true, refused: false };
+        let kind = Kind::Forgetting { entry };
+        let item = Item { key, kind, write: Write::Nothing, tickets: SmallVec::new(), appended_at: now.wall, source: 0 };
+        let id = self.items.insert(item);
+        self.append_vector(id, commands);
     }
 
     /// Due read-backs and due ranges of the vectors changelog.
     pub(super) fn look_for_what_was_undone(&mut self, now: Now, commands: &mut Commands) {
-        if !self.has_room() || !self.committing.is_open() {
+        if !self.may_repair() {
             return;
         }
         if let Some((collection, ids)) = self.reassert.next_read_back(now) {
@@ -75,7 +89,7 @@ impl StreamTask {
         }
         if let Some(range) = self.reassert.next_range(self.committing.vectors_next, now) {
             let partition = self.topics.vectors_changelog.clone();
-            self.outstanding += 1;
+            self.reads += 1;
             commands.push_back(Command::Read {
                 life: self.life,
                 partition,
@@ -86,18 +100,27 @@ impl StreamTask {
         }
     }
 
-    /// The keys of a batch without a reply: it may still land, after its successors.
+    /// Room for repairs is kept apart from the intake's: under a backlog the intake leaves none.
+    pub(super) fn may_repair(&self) -> bool {
+        self.reasserting < REASSERTIONS_MAX && self.committing.is_open() && !self.draining
+    }
+
+    /// The keys of a batch without a reply: it may still land, after its successors. Told once a batch.
     pub(super) fn suspect_sealed(&mut self, collection: usize, now: Now) {
+        if !self.lanes[collection].suspect_once() {
+            return;
+        }
         let lane = &self.lanes[collection];
         let ids: Vec<VectorId> = lane.sealed_items().iter().map(|id| self.items.get(*id).key.id.clone()).collect();
-        self.reassert.suspect(lane.collection, ids, now.monotonic + self.settings.safety_window);
+        let suspicion = Suspicion { collection: lane.collection, ids, from: self.committing.vectors_next };
+        self.reassert.suspect(suspicion, now.monotonic + self.settings.safety_window);
     }
 
     pub(super) fn read_back(&mut self, collection: usize, found: &[StoredVersion], now: Now) {
-        let asked = self.reassert.read_back_done();
+        let Some(asked) = self.reassert.read_back_done() else { return };
         let collection = self.lanes[collection].collection;
         let by_id: HashMap<&VectorId, &StoredVersion> = found.iter().map(|stored| (&stored.id, stored)).collect();
-        for id in asked {
+        for id in asked.ids {
             let stored = by_id.get(&id).copied();
             let key = RowKey { collection, id: id.clone() };
             if self.items.newest(&key).is_some() {
@@ -116,9 +139,10 @@ impl StreamTask {
         }
     }
 
-    pub(super) fn read_back_failed(&mut self, collection: usize, now: Now) {
-        let ids = self.reassert.read_back_done();
-        self.reassert.suspect(self.lanes[collection].collection, ids, now.monotonic + self.settings.retry_max);
+    pub(super) fn read_back_failed(&mut self, now: Now) {
+        if let Some(asked) = self.reassert.read_back_done() {
+            self.reassert.suspect(asked, now.monotonic + self.settings.retry_max);
+        }
     }
 
     fn write_again(&mut self, key: RowKey, entry: Entry, write: Write, now: Now) {
@@ -129,6 +153,7 @@ impl StreamTask {
         let kind = Kind::Reassertion { entry };
         let item = Item { key, kind, write, tickets: SmallVec::new(), appended_at: now.wall, source: 0 };
         self.lanes[collection].push(item, &mut self.items, now);
+        self.reasserting += 1;
     }
 
     /// Part of a changelog, as asked for: `records` lie in `[from, next)`.
@@ -143,29 +168,30 @@ impl StreamTask {
         schemas: &mut dyn SchemaSource,
         commands: &mut Commands,
     ) -> Result<()> {
-        self.outstanding -= 1;
-        let mut next = next;
+        self.reads -= 1;
+        let (mut next, mut not_before) = (next, Duration::ZERO);
         for record in &records {
             match reading {
-                Reading::ForeignEntries => self.judge_foreign_entry(record, commands),
+                Reading::ForeignEntries => self.judge_foreign_entry(record, now, commands),
                 Reading::ForeignVectors => self.judge_foreign_vector(record, commands),
                 Reading::Reappend => self.append_vector_again(record, now, commands),
                 Reading::Reassert => {
                     if !self.write_record_again(record, now, schemas) {
                         next = record.offset;
+                        not_before = now.monotonic + REPEAT_WAIT;
                         break;
                     }
                 }
             }
         }
         match reading {
-            Reading::Reassert => self.reassert.range_read(next, until),
+            Reading::Reassert => self.reassert.range_read(next, until, not_before),
             _ if next < until => {
                 let partition = match reading {
                     Reading::ForeignEntries => self.topics.versions_changelog.clone(),
                     _ => self.topics.vectors_changelog.clone(),
                 };
-                self.outstanding += 1;
+                self.reads += 1;
                 commands.push_back(Command::Read { life: self.life, partition, from: next, until, reading });
             }
             _ => {}
@@ -184,23 +210,22 @@ impl StreamTask {
         Some((key, entry))
     }
 
-    fn judge_foreign_entry(&mut self, record: &RawRecord, commands: &mut Commands) {
+    fn judge_foreign_entry(&mut self, record: &RawRecord, now: Now, commands: &mut Commands) {
         let Some((key, held)) = self.held(record) else { return };
         let foreign = match &record.value {
             Some(value) => Entry::decode(value).ok().map(|entry| (entry.version, entry.content_hash)),
             None => record.header_text(FORGOTTEN_HEADER).and_then(parse_version_text).map(|version| (version, ContentHash(0))),
         };
-        let Some((foreign, hash)) = foreign else { return };
+        let Some(foreign) = foreign else { return };
         match held {
-            Some(entry) if (&foreign, hash) < (&entry.version, entry.content_hash) || record.value.is_none() => {
-                tracing::warn!(task = %self.id(), key = %key.id, %foreign, "a former owner's entry in the changelog is answered");
-                self.append_correction(&key, Some(entry.encode()), None, commands);
+            Some(entry) if foreign < (entry.version.clone(), entry.content_hash) || record.value.is_none() => {
+                tracing::warn!(task = %self.id(), key = %key.id, foreign = %foreign.0, "a former owner's entry in the changelog is answered");
+                self.append_correction(&key, &entry, commands);
             }
             // Its change is still ahead of us: it will be judged when it is read.
             Some(_) => {}
-            None if record.value.is_some() && self.floor().is_some_and(|floor| foreign.hlc < floor) => {
-                let forgets = forgotten_entry(foreign);
-                self.append_correction(&key, None, Some(&forgets), commands);
+            None if record.value.is_some() && self.floor().is_some_and(|floor| foreign.0.hlc < floor) => {
+                self.forget_again(key, foreign.0, now, commands);
             }
             None => {}
         }
@@ -212,7 +237,7 @@ impl StreamTask {
             return;
         }
         // Compaction would keep the zombie's record, being the last: put the winner's behind it.
-        self.outstanding += 1;
+        self.reads += 1;
         commands.push_back(Command::Read {
             life: self.life,
             partition: self.topics.vectors_changelog.clone(),
@@ -244,6 +269,9 @@ impl StreamTask {
         let Some((key, Some(entry))) = self.held(record) else { return true };
         if entry.vector_offset != record.offset || entry.refused {
             return true;
+        }
+        if !self.may_repair() {
+            return false;
         }
         if entry.tombstone {
             self.write_again(key, entry, Write::Delete, now);
@@ -277,8 +305,4 @@ fn agrees(stored: Option<&StoredVersion>, entry: &Entry) -> bool {
             !entry.tombstone && version == entry.version
         }
     }
-}
-
-fn forgotten_entry(version: Version) -> Entry {
-    Entry { version, content_hash: ContentHash(0), vector_offset: 0, tombstone: true, refused: false }
 }
