@@ -139,7 +139,7 @@ impl Restore {
             false => {
                 let tail = tail_begin(reader, vectors, vectors_bounds.first, vectors_bounds.end, self.request.safety_window)?;
                 let handed_on = progress.and_then(|progress| progress.suspect_from);
-                tail.into_iter().chain(handed_on).min()
+                Some(handed_on.map_or(tail, |from| from.min(tail)))
             }
         };
         if image.unreadable > 0 {
@@ -155,7 +155,7 @@ impl Restore {
             epoch: progress.map_or(0, |progress| progress.epoch) + 1,
             written_at: progress.map_or(0, |progress| progress.written_at),
             versions_end: end,
-            vectors_end: vectors_bounds.end,
+            vectors_next: image.vectors_next.clamp(vectors_bounds.first, vectors_bounds.end),
             reassert_from,
             misplaced: image.misplaced.into_iter().collect(),
             forgotten: image.put_again.into_iter().collect(),
@@ -182,14 +182,9 @@ fn start_of(region: &Region, topic: &Arc<str>, progress: Option<&Progress>) -> S
 }
 
 /// Where the vectors changelog's last safety window begins, counted from its last record: by the log's own
-/// times, so that no clock of ours decides.
-fn tail_begin(
-    reader: &mut dyn LogReader,
-    vectors: &TopicPartition,
-    first: i64,
-    end: i64,
-    window: Duration,
-) -> Result<Option<i64>> {
+/// times, so that no clock of ours decides. An empty one has its whole future there: what is under way from the
+/// former owner may land after our own first writes.
+fn tail_begin(reader: &mut dyn LogReader, vectors: &TopicPartition, first: i64, end: i64, window: Duration) -> Result<i64> {
     let mut back = 1;
     while end - back >= first {
         reader.open(vectors, end - back)?;
@@ -201,12 +196,12 @@ fn tail_begin(
         reader.close();
         if let Some(last) = records.last() {
             let since = UnixMs(last.appended_at.0).minus(window);
-            return Ok(Some(reader.offset_at(vectors, since)?.min(end)));
+            return Ok(reader.offset_at(vectors, since)?.min(end));
         }
         // Only control records or compacted ones there: look further back, twice as far each time.
         back *= 2;
     }
-    Ok((end > first).then_some(first))
+    Ok(first)
 }
 
 /// The store as the log tells it, and what the log has in the wrong place.
@@ -220,6 +215,8 @@ struct Image {
     misplaced: HashSet<RowKey>,
     /// Keys that something older was put for after they had been forgotten, with what was forgotten.
     put_again: HashMap<RowKey, Version>,
+    /// The offset after the last vector that an entry names.
+    vectors_next: i64,
     entries_read: u64,
     unreadable: u64,
 }
@@ -233,6 +230,7 @@ impl Image {
             forgotten: HashMap::new(),
             misplaced: HashSet::new(),
             put_again: HashMap::new(),
+            vectors_next: 0,
             entries_read: 0,
             unreadable: 0,
         }
@@ -298,6 +296,7 @@ impl Image {
             _ => {
                 self.misplaced.remove(&key);
                 self.forgotten.remove(&key);
+                self.vectors_next = self.vectors_next.max(entry.vector_offset + 1);
                 self.put_again.remove(&key);
                 self.store.put(&key, entry);
             }
@@ -314,11 +313,9 @@ impl Image {
                 self.misplaced.remove(&key);
                 self.put_again.remove(&key);
                 self.store.remove(&key);
-                self.forgotten.insert(key, version);
+                let up_to = self.forgotten.entry(key).or_insert_with(|| version.clone());
+                *up_to = version.max(up_to.clone());
             }
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

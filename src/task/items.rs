@@ -41,7 +41,7 @@ pub struct Item {
     pub key: RowKey,
     pub kind: Kind,
     pub write: Write,
-    /// Settled when the item is done.
+    /// Settled when the item is done; the first is the record's that the item came from.
     pub tickets: SmallVec<[Ticket; 2]>,
     /// When the change was appended at its origin, and which of the task's sources brought it.
     pub appended_at: UnixMs,

@@ -295,6 +295,3 @@ fn columns(sealed: &[ItemId], items: &Items) -> RowBatch {
     }
     batch
 }
-
-#[cfg(test)]
-mod tests;

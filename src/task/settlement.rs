@@ -45,6 +45,8 @@ pub struct Settlement {
     source: usize,
     /// Sequence of the front slot.
     front: u64,
+    /// Tickets below it are of a reading that was given up: nothing waits for them any more.
+    begun: u64,
     slots: VecDeque<Slot>,
     /// The first offset that is not settled.
     next_offset: i64,
@@ -55,7 +57,15 @@ pub struct Settlement {
 
 impl Settlement {
     pub fn new(source: usize, next_offset: i64, mark: Option<Mark>, frontier: Option<UnixMs>) -> Self {
-        Self { source, front: 0, slots: VecDeque::new(), next_offset, mark, frontier }
+        Self { source, front: 0, begun: 0, slots: VecDeque::new(), next_offset, mark, frontier }
+    }
+
+    /// The source is read again from another offset: what is open is no longer waited for.
+    pub fn begin_again(&mut self, next_offset: i64, mark: Option<Mark>) {
+        self.front += self.slots.len() as u64;
+        self.begun = self.front;
+        self.slots.clear();
+        (self.next_offset, self.mark) = (next_offset, mark);
     }
 
     /// Takes note of a record, in offset order. It is open once, until [`Settlement::release`] of the caller.
@@ -68,12 +78,14 @@ impl Settlement {
 
     /// One thing more must be acknowledged before this record is settled.
     pub fn hold(&mut self, ticket: Ticket) {
-        self.slot(ticket).holds += 1;
+        if let Some(slot) = self.slot(ticket) {
+            slot.holds += 1;
+        }
     }
 
     /// One thing less; moves the settled offset over all that is settled now.
     pub fn release(&mut self, ticket: Ticket) {
-        let slot = self.slot(ticket);
+        let Some(slot) = self.slot(ticket) else { return };
         slot.holds = slot.holds.checked_sub(1).expect("INV-4: a ticket is released as often as it is held");
         while self.slots.front().is_some_and(|slot| slot.holds == 0) {
             let slot = self.slots.pop_front().expect("the loop's condition has seen it");
@@ -84,10 +96,13 @@ impl Settlement {
         }
     }
 
-    fn slot(&mut self, ticket: Ticket) -> &mut Slot {
+    fn slot(&mut self, ticket: Ticket) -> Option<&mut Slot> {
         debug_assert_eq!(ticket.source, self.source);
+        if ticket.sequence < self.begun {
+            return None;
+        }
         let index = ticket.sequence.checked_sub(self.front).expect("INV-4: an open ticket's slot has not settled");
-        &mut self.slots[index as usize]
+        Some(&mut self.slots[index as usize])
     }
 
     pub fn next_offset(&self) -> i64 {
@@ -150,6 +165,19 @@ mod tests {
         assert_eq!(settlement.next_offset(), 0);
         settlement.release(ticket);
         assert_eq!(settlement.next_offset(), 6, "holes before a record settle with it");
+    }
+
+    #[test]
+    fn what_was_open_when_the_source_began_again_settles_nothing() {
+        let mut settlement = Settlement::new(0, 10, None, None);
+        let before = settlement.open(&record(10, 1000));
+        settlement.begin_again(0, None);
+        let after = settlement.open(&record(0, 2000));
+        settlement.hold(before);
+        settlement.release(before);
+        assert_eq!((settlement.next_offset(), settlement.open_records()), (0, 1));
+        settlement.release(after);
+        assert_eq!(settlement.next_offset(), 1);
     }
 
     #[test]

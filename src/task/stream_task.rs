@@ -64,9 +64,11 @@ pub struct Restored {
     /// One more than the greatest epoch found: ours.
     pub epoch: u64,
     pub written_at: u64,
-    /// Ends of the changelogs: what is appended at or after them and not by us is a zombie's.
+    /// End of the versions changelog as it was read: what is appended at or after it and not by us is a zombie's.
     pub versions_end: i64,
-    pub vectors_end: i64,
+    /// After this offset of the vectors changelog nothing is any entry's: what is there was left by somebody who
+    /// did not get to the entry, or is a zombie's that nobody has answered.
+    pub vectors_next: i64,
     /// The former owner did not say that it was done: from here on its writes are written again.
     pub reassert_from: Option<i64>,
     /// Keys whose last record in the versions changelog is not their greatest: to be appended again.
@@ -75,10 +77,19 @@ pub struct Restored {
     pub forgotten: Vec<(RowKey, Version)>,
 }
 
+/// A settled offset and what lies before it.
+type Anchor = (i64, Option<Mark>);
+
 struct Source {
     region: Region,
     topic: Arc<str>,
     settlement: Settlement,
+    /// The offset after the last record that was offered.
+    next_offered: i64,
+    /// A place that was read before the last check of the topic, and the place to be checked after it: what was
+    /// read since says nothing, a topic that was created anew would vouch for itself.
+    anchor: Anchor,
+    next_anchor: Anchor,
     present: bool,
     /// Disagreements already told, so that each is told once.
     warned: Vec<String>,
@@ -157,6 +168,9 @@ impl StreamTask {
         for (index, start) in restored.sources.into_iter().enumerate() {
             task.sources.push(Source {
                 settlement: Settlement::new(index, start.next_offset, start.mark, start.frontier),
+                next_offered: start.next_offset,
+                anchor: (start.next_offset, start.mark),
+                next_anchor: (start.next_offset, start.mark),
                 region: start.region,
                 topic: start.topic,
                 present: start.present,
@@ -176,9 +190,14 @@ impl StreamTask {
         self.life
     }
 
-    /// Takes a polled record of one of its sources. A record before the source's position is one that was
-    /// fetched before a restart of the fetch, and is dropped.
+    /// Takes a polled record of one of its sources. One that was offered before is dropped: settled twice, it
+    /// would take the settled offset back (INV-4).
     pub fn offer(&mut self, source: usize, record: RawRecord) {
+        let known = &mut self.sources[source];
+        if !known.present || record.offset < known.next_offered {
+            return;
+        }
+        known.next_offered = record.offset + 1;
         self.metrics.polled(source);
         self.group.push(source, record);
     }
@@ -376,6 +395,3 @@ impl StreamTask {
         self.group.is_empty() && self.items.is_empty()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -97,6 +97,11 @@ impl Broker {
         Ok(())
     }
 
+    /// Deletes a topic with all its records; created again it begins at offset 0.
+    pub fn delete_topic(&self, name: &str) {
+        self.lock().topics.remove(name);
+    }
+
     pub fn topics(&self) -> Vec<(Arc<str>, i32)> {
         counts(&self.lock().topics).into_iter().collect()
     }

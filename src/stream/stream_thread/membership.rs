@@ -140,16 +140,17 @@ impl StreamThread {
     pub(super) fn source_checked(&mut self, life: u32, index: usize, checked: Checked, now: Now) -> Result<()> {
         let Some(id) = self.lives.get(&life).copied() else { return Ok(()) };
         let Some(Slot::Active { task, .. }) = self.slots.get_mut(&id) else { return Ok(()) };
-        let topic = checked.start.topic.clone();
-        match task.source_checked(index, checked.start, checked.replay) {
-            Ok(None) => Ok(()),
-            Ok(Some(offset)) => {
-                tracing::info!(task = %id, %topic, offset, "a source has appeared");
-                let fetched = self.ports.consumer.fetch_from(&TopicPartition::new(topic, id.partition), offset);
-                self.cure(fetched.err().map(|error| (id, error)), now)
-            }
-            Err(error) => self.cure(Some((id, error)), now),
+        let was_present = task.is_present(index);
+        let from = task.source_checked(index, &checked.start, checked.replay);
+        let topic = checked.start.topic;
+        if checked.replay || was_present != checked.start.present {
+            let why = checked.warning.as_deref().unwrap_or("it is there and agrees with the others");
+            tracing::warn!(task = %id, %topic, from, "{why}");
         }
+        let Some(offset) = from else { return Ok(()) };
+        let partition = TopicPartition::new(topic, id.partition);
+        let fetched = self.ports.consumer.fetch_from(&partition, offset);
+        self.cure(fetched.err().map(|error| (id, error)), now)
     }
 
     pub(super) fn revoked(&mut self, partitions: Vec<TopicPartition>, now: Now) {

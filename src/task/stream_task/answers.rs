@@ -145,13 +145,14 @@ impl StreamTask {
         let rejection = Rejection::new(Reason::RefusedByMilvus, words);
         let item = self.items.get_mut(id);
         item.write = Write::Nothing;
-        let tickets = item.tickets.clone();
+        // Its own; behind it are those of what it replaced and of its duplicates, of other sources perhaps.
+        let own = item.tickets.first().copied();
         match &mut item.kind {
             Kind::Winner { record, entry } => {
                 entry.refused = true;
                 let record = record.clone();
-                if let Some(ticket) = tickets.last() {
-                    self.dead_letter("milvus_sink", *ticket, &record, &rejection, commands);
+                if let Some(ticket) = own {
+                    self.dead_letter("milvus_sink", ticket, &record, &rejection, commands);
                 }
                 self.append_vector(id, commands);
             }

@@ -1,7 +1,6 @@
 //! How far the task has come: the progress record, the floor, and the tombstones that it lets go.
 
 use super::{Restored, SourceStart, StreamTask};
-use crate::base::error::{Error, Result};
 use crate::base::ids::{RowKey, TopicPartition};
 use crate::base::time::{Now, UnixMs};
 use crate::merge::hlc::Hlc;
@@ -10,7 +9,6 @@ use crate::processor::admit::EARLY_MS_MAX;
 use crate::store::progress::{PROGRESS_KEY, Progress, SourceProgress};
 use crate::task::command::{Command, Commands, Purpose};
 use crate::task::items::{Item, Kind, Write};
-use crate::task::settlement::Settlement;
 use smallvec::SmallVec;
 use std::time::Duration;
 
@@ -59,7 +57,7 @@ impl Committing {
             epoch: restored.epoch,
             written_at: restored.written_at,
             versions_next: restored.versions_end,
-            vectors_next: restored.vectors_end,
+            vectors_next: restored.vectors_next,
             misplaced: Vec::new(),
             forgotten: Vec::new(),
             checking: Vec::new(),
@@ -218,46 +216,52 @@ impl StreamTask {
         if check_present {
             self.committing.next_check = now.monotonic + self.settings.source_check_interval;
         }
-        for (index, source) in self.sources.iter().enumerate() {
+        for (index, source) in self.sources.iter_mut().enumerate() {
+            if source.anchor.1.is_none() {
+                source.anchor = (source.settlement.next_offset(), source.settlement.mark());
+            }
             let due = if source.present { check_present } else { check_absent };
             if due && !self.committing.checking.contains(&index) {
                 self.committing.checking.push(index);
+                source.next_anchor = (source.settlement.next_offset(), source.settlement.mark());
                 commands.push_back(Command::CheckSource { life: self.life, source: index });
             }
         }
     }
 
-    /// What is known of a source now, to be checked against the log.
+    /// The place of a source that is to be checked against the log.
     pub fn source_start(&self, index: usize) -> SourceStart {
         let source = &self.sources[index];
+        let (next_offset, mark) = source.anchor;
         SourceStart {
             region: source.region.clone(),
             topic: source.topic.clone(),
-            next_offset: source.settlement.next_offset(),
-            mark: source.settlement.mark(),
+            next_offset,
+            mark,
             frontier: source.settlement.frontier(),
             present: source.present,
         }
     }
 
-    /// The answer to [`Command::CheckSource`]. Answers with the offset to fetch from if the source is new.
-    pub fn source_checked(&mut self, index: usize, found: SourceStart, replay: bool) -> Result<Option<i64>> {
+    /// The answer to [`Command::CheckSource`]. Answers with the offset to fetch from if the source has appeared,
+    /// or is to be read again.
+    pub fn source_checked(&mut self, index: usize, found: &SourceStart, replay: bool) -> Option<i64> {
         self.committing.checking.retain(|checked| *checked != index);
         let source = &mut self.sources[index];
-        if !source.present {
-            if !found.present {
-                return Ok(None);
-            }
-            source.present = true;
-            source.settlement = Settlement::new(index, found.next_offset, found.mark, found.frontier);
-            return Ok(Some(found.next_offset));
+        let was_present = std::mem::replace(&mut source.present, found.present);
+        if !found.present {
+            return None;
         }
-        if replay {
-            return Err(Error::restore(format_args!(
-                "topic {} is not the one that was read before (deleted and created again?): everything in it is read again from its beginning",
-                source.topic
-            )));
+        if replay || source.settlement.next_offset() < found.next_offset {
+            self.group.clear(index);
+            source.settlement.begin_again(found.next_offset, found.mark);
+            source.next_offered = found.next_offset;
+            source.next_anchor = (found.next_offset, found.mark);
+        } else if was_present {
+            source.anchor = source.next_anchor;
+            return None;
         }
-        Ok(None)
+        source.anchor = source.next_anchor;
+        Some(source.next_offered)
     }
 }

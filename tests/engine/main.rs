@@ -1,0 +1,19 @@
+//! The engine on the in-memory adapters: stream thread and restorer stepped by hand, in one thread, on a clock
+//! moved by hand. Nothing waits and nothing is random; every fault is put where the test wants it.
+
+mod admission;
+mod churn;
+mod crash;
+mod faulty_log;
+mod faulty_store;
+mod fuse;
+mod membership;
+mod oracle;
+mod outage;
+mod restart;
+mod restore;
+mod sources;
+mod tombstones;
+mod worker;
+mod world;
+mod zombies;

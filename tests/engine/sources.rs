@@ -1,0 +1,170 @@
+//! Sources that are not there, not alike, not the same any more, or not readable yet.
+
+use crate::oracle::{assert_oracle, dead_letters, winners};
+use crate::worker::Worker;
+use crate::world::{DOCUMENTS, World};
+use driftless::adapter::embedded::EmbeddedReader;
+use driftless::adapter::embedded::broker::TimestampType;
+use driftless::base::ids::Region;
+use driftless::base::time::UnixMs;
+use driftless::stream::source_check::check;
+use driftless::task::settlement::Mark;
+use driftless::task::stream_task::SourceStart;
+use std::sync::Arc;
+
+#[test]
+fn f57_a_source_with_another_partition_count_is_refused_with_names_and_counts_and_the_others_go_on() {
+    let mut world = World::of("eu", &["eu", "us", "ap"], 1, 2, Default::default());
+    world.create_mirror("us", 3);
+    world.create_mirror("ap", 2);
+    let (mut worker, mut other) = (world.start(), world.start());
+    world.run(&mut [&mut worker, &mut other], 100);
+    world.upsert("eu", 1, 1_000, 0.1);
+    world.upsert("ap", 2, 1_000, 0.2);
+    let wrong = world.upsert("us", 3, 1_000, 0.3);
+    world.settle(&mut [&mut worker, &mut other]);
+    assert_eq!(world.database.rows(DOCUMENTS), 2, "us is not read, eu and ap are");
+    let present: Vec<(String, bool)> =
+        worker.report().tasks[0].sources.iter().map(|source| (source.topic.clone(), source.present)).collect();
+    assert!(present.contains(&("us.vector-cdc".to_owned(), false)), "{present:?}");
+    let start = SourceStart {
+        region: Region::new("us"),
+        topic: wrong.at.topic.clone(),
+        next_offset: 0,
+        mark: None,
+        frontier: None,
+        present: false,
+    };
+    let warning = check(&mut EmbeddedReader::new(world.broker.clone()), start, 0, 2).unwrap().warning.unwrap();
+    assert!(warning.contains("us.vector-cdc has 3 partitions") && warning.contains(" has 2"), "{warning}");
+}
+
+#[test]
+fn a_mirror_that_appears_later_is_taken_up_from_its_beginning() {
+    let mut world = World::of("eu", &["eu", "us"], 1, 1, Default::default());
+    let mut worker = world.start();
+    world.upsert("eu", 1, 1_000, 0.1);
+    world.settle(&mut [&mut worker]);
+    assert!(!worker.source("us.vector-cdc").present);
+    world.create_mirror("us", 1);
+    world.upsert("us", 2, 1_000, 0.2);
+    world.run_in_steps(&mut [&mut worker], 6_000, 500);
+    assert!(worker.source("us.vector-cdc").present);
+    world.settle(&mut [&mut worker]);
+    assert_oracle(&world, &[], "after the mirror has appeared");
+    world.stop(worker);
+    let mut next = world.start();
+    world.settle(&mut [&mut next]);
+    assert_eq!((next.store().rows_sent(), next.source("us.vector-cdc").next_offset), (0, 1));
+}
+
+/// The mirror is deleted and created again, and other records grow past our position.
+fn recreate_mirror(world: &mut World, records: i64) {
+    world.broker.delete_topic("us.vector-cdc");
+    world.create_mirror("us", 1);
+    for id in 0..records {
+        world.upsert("us", 100 + id, 2_000, 0.5);
+    }
+}
+
+fn with_settled_mirror() -> (World, Worker) {
+    let mut world = World::new(1);
+    let mut worker = world.start();
+    for id in 0..5 {
+        world.upsert("us", id, 1_000, 0.1);
+        world.upsert("eu", 10 + id, 1_000, 0.1);
+    }
+    world.settle(&mut [&mut worker]);
+    (world, worker)
+}
+
+#[test]
+fn f35_f66_a_topic_created_anew_during_an_assignment_is_found_and_read_from_its_beginning() {
+    for records in [2, 5, 20] {
+        let (mut world, mut worker) = with_settled_mirror();
+        recreate_mirror(&mut world, records);
+        world.run_in_steps(&mut [&mut worker], 40_000, 500);
+        world.settle(&mut [&mut worker]);
+        assert_eq!(world.database.rows(DOCUMENTS) as i64, 10 + records);
+        assert_oracle(&world, &[], "after the topic was created anew");
+        world.upsert("eu", 1_000, 3_000, 0.1);
+        world.upsert("us", 1_001, 3_000, 0.1);
+        world.settle(&mut [&mut worker]);
+        assert_oracle(&world, &[], "and with what follows");
+    }
+}
+
+#[test]
+fn f35_f66_a_topic_created_anew_while_nobody_looked_is_found_at_the_next_start() {
+    let (mut world, worker) = with_settled_mirror();
+    world.stop(worker);
+    recreate_mirror(&mut world, 20);
+    let mut next = world.start();
+    world.settle(&mut [&mut next]);
+    assert_oracle(&world, &[], "after the start");
+    assert_eq!(next.store().rows_sent(), 20, "what was settled is not sent again");
+}
+
+#[test]
+fn f34_records_deleted_before_they_were_read_are_told_and_passed() {
+    let mut world = World::new(1);
+    for id in 0..10 {
+        world.upsert("us", id, 1_000, 0.1);
+    }
+    let at = world.produced[0].at.clone();
+    world.broker.delete_below(&at, 4).unwrap();
+    let start = SourceStart {
+        region: Region::new("us"),
+        topic: at.topic.clone(),
+        next_offset: 2,
+        mark: Some(Mark { appended_at: UnixMs(1), fingerprint: 2 }),
+        frontier: None,
+        present: true,
+    };
+    let checked = check(&mut EmbeddedReader::new(world.broker.clone()), start, 0, 1).unwrap();
+    assert_eq!((checked.start.next_offset, checked.replay), (4, false));
+    assert!(checked.warning.unwrap().contains("records 2 to 3"));
+    let mut worker = world.start();
+    world.settle(&mut [&mut worker]);
+    assert_eq!(world.database.rows(DOCUMENTS), 6);
+}
+
+#[test]
+fn f65_a_registry_that_does_not_answer_holds_its_own_source_and_no_other() {
+    let mut world = World::of("eu", &["eu", "us", "ap"], 1, 1, Default::default());
+    world.create_mirror("us", 1);
+    world.create_mirror("ap", 1);
+    let mut worker = world.start();
+    world.settle(&mut [&mut worker]);
+    worker.silent_registries.lock().unwrap().insert(Region::new("us"));
+    for id in 0..20 {
+        world.upsert("us", id, 1_000, 0.1);
+        world.upsert("eu", 100 + id, 1_000, 0.1);
+        world.upsert("ap", 200 + id, 1_000, 0.1);
+    }
+    world.run(&mut [&mut worker], 2_000);
+    assert_eq!(world.database.rows(DOCUMENTS), 40);
+    assert_eq!((worker.source("us.vector-cdc").next_offset, worker.source("ap.vector-cdc").next_offset), (0, 20));
+    assert!(dead_letters(&world).is_empty());
+    worker.silent_registries.lock().unwrap().clear();
+    world.settle(&mut [&mut worker]);
+    assert_eq!(winners(&world).len(), world.database.rows(DOCUMENTS));
+    assert_oracle(&world, &[], "after the registry answers");
+}
+
+#[test]
+fn a_topic_that_agrees_only_later_is_taken_up_when_it_does() {
+    let mut world = World::of("eu", &["eu", "us"], 1, 2, Default::default());
+    let topic: Arc<str> = world.topic("us");
+    world.broker.create_topic(&topic, 5, TimestampType::CreateTime).unwrap();
+    let mut worker = world.start();
+    world.settle(&mut [&mut worker]);
+    world.broker.delete_topic(&topic);
+    world.create_mirror("us", 2);
+    for id in 0..6 {
+        world.upsert("us", id, 1_000, 0.1);
+    }
+    world.run_in_steps(&mut [&mut worker], 6_000, 500);
+    world.settle(&mut [&mut worker]);
+    assert_oracle(&world, &[], "after the mirror was created anew");
+}
