@@ -78,6 +78,7 @@ group_stack() {
     build || return 0
     "$here/install.sh" stack
     run_script scripts/stack/check_compose.py
+    run_script tests/stack/lib/selftest.py
     # Apart from a stack that the user may have running.
     export DRIFTLESS_STACK_HOME=$work/stack
     stack_started=yes
