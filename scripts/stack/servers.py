@@ -47,7 +47,7 @@ def read_env_file(path):
 def http_ok(url, body=None):
     headers = {"Content-Type": "application/vnd.schemaregistry.v1+json"} if body else {}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=2) as reply:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=10 if body else 2) as reply:
             return reply.status == 200
     except OSError:
         return False
