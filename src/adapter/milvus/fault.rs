@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn what_nobody_knows_refuses_no_row() {
-        assert!(matches!(reply(65535, 1, "something new"), Some(StoreError::Unavailable(_))));
+        assert!(matches!(reply(65535, 1, "something new"), Some(StoreError::Ambiguous(_))));
+        assert!(matches!(of_transport(&tonic::Status::resource_exhausted("quota of this user")), StoreError::Throttled(_)));
         assert!(matches!(of_transport(&tonic::Status::unknown("transport error")), StoreError::Ambiguous(_)));
         assert!(matches!(of_transport(&tonic::Status::unauthenticated("who?")), StoreError::Unavailable(_)));
     }
