@@ -2,10 +2,11 @@
 //! here, those of another origin on the conflicts topic.
 
 use crate::base::error::Result;
+use crate::merge::hlc::Hlc;
 use crate::merge::lww::{Verdict, judge};
 use crate::record::change::Op;
 use crate::record::decode::decode_row;
-use crate::record::reason::Rejection;
+use crate::record::reason::{Reason, Rejection};
 use crate::topology::node::{Context, Message, Processor, Row};
 
 #[derive(Debug, Default)]
@@ -15,10 +16,16 @@ impl Processor for LwwMerge {
     fn process(&mut self, message: Message, context: &mut Context<'_>) -> Result<()> {
         let change = &message.change;
         let Some(holder) = context.versions.holder(&change.key) else {
-            if context.floor.is_some_and(|floor| change.version.hlc < floor) {
+            let below = |floor: Option<Hlc>| floor.is_some_and(|floor| change.version.hlc < floor);
+            if below(context.source_floor) {
                 // Nothing admissible and unseen is older than the floor: this is a replay of something that
                 // a tombstone, since forgotten, had already beaten.
                 context.drop_as("below-floor");
+            } else if below(context.floor) {
+                // Of a region that came (back) later: a tombstone that is forgotten by now may have beaten it, and
+                // nobody can tell any more.
+                let detail = "older than what deletes are remembered for, and its key has no entry: replay it with a new stamp if it is to be";
+                context.reject(Rejection::new(Reason::BelowFloor, detail));
             } else {
                 win(message, context);
             }

@@ -13,6 +13,7 @@ pub enum Reason {
     ForeignOrigin,
     Early,
     Late,
+    BelowFloor,
     BadDimension,
     NotFinite,
     ReservedKey,
@@ -21,7 +22,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 13] = [
+    pub const ALL: [Reason; 14] = [
         Reason::NullValue,
         Reason::Malformed,
         Reason::UnknownSchema,
@@ -30,6 +31,7 @@ impl Reason {
         Reason::ForeignOrigin,
         Reason::Early,
         Reason::Late,
+        Reason::BelowFloor,
         Reason::BadDimension,
         Reason::NotFinite,
         Reason::ReservedKey,
@@ -47,6 +49,7 @@ impl Reason {
             Reason::ForeignOrigin => "foreign-origin",
             Reason::Early => "early",
             Reason::Late => "late",
+            Reason::BelowFloor => "below-floor",
             Reason::BadDimension => "bad-dimension",
             Reason::NotFinite => "not-finite",
             Reason::ReservedKey => "reserved-key",

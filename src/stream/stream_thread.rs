@@ -46,6 +46,19 @@ pub struct Ports {
     pub clock: Box<dyn Clock>,
 }
 
+/// How often a task was restarted since it last got on, and how far it was settled at the last time.
+#[derive(Default)]
+struct Restarts {
+    count: u32,
+    positions: Vec<i64>,
+}
+
+impl Restarts {
+    fn is_over(&self, positions: &[i64]) -> bool {
+        positions.iter().zip(&self.positions).any(|(now, then)| now > then)
+    }
+}
+
 /// A task and what its state needs.
 enum Slot {
     /// Its restore is asked for at `ask_at` (later than now where the group must first be heard).
@@ -93,7 +106,7 @@ pub struct StreamThread {
     next_offsets: Duration,
     committed: HashMap<TaskId, (Vec<i64>, Duration)>,
     /// Restarts of a task since it last made progress.
-    restarts: HashMap<TaskId, u32>,
+    restarts: HashMap<TaskId, Restarts>,
     /// The group has answered: what is assigned now, be it nothing, is what this member has.
     joined: bool,
     stopping: bool,
@@ -321,10 +334,14 @@ impl StreamThread {
 
     /// Doubles with each restart, until the task has made progress again.
     fn restart_wait(&mut self, task: TaskId) -> Duration {
+        let positions = match self.slots.get(&task) {
+            Some(Slot::Active { task, .. } | Slot::Draining { task, .. }) => task.positions(),
+            _ => Vec::new(),
+        };
         let restarts = self.restarts.entry(task).or_default();
-        let wait = RESTART_MIN.saturating_mul(1 << (*restarts).min(16)).min(RESTART_MAX);
-        *restarts += 1;
-        if *restarts == 1 { Duration::ZERO } else { wait }
+        let wait = RESTART_MIN.saturating_mul(1 << restarts.count.min(16)).min(RESTART_MAX);
+        *restarts = Restarts { count: restarts.count + 1, positions };
+        if restarts.count == 1 { Duration::ZERO } else { wait }
     }
 
     fn process(&mut self, now: Now) -> Result<bool> {

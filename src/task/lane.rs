@@ -13,6 +13,7 @@ use crate::base::ids::{CollectionId, RowKey};
 use crate::base::time::Now;
 use crate::port::vector::{RowBatch, StoreError};
 use crate::task::items::{Item, ItemId, Items, Write};
+use crate::task::reassert::SuspicionId;
 use crate::task::settings::TaskSettings;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -24,14 +25,16 @@ const BATCH_BYTES_MIN: usize = 64 << 10;
 const BATCH_BYTES_STEP: usize = 64 << 10;
 /// After so many refusals of single rows with none accepted in between, rows are kept and tried again instead.
 const REFUSED_IN_A_ROW_MAX: u32 = 32;
+/// Tries of a single row then.
+const REFUSED_ATTEMPTS_MAX: u32 = 8;
 
 #[derive(Debug)]
 struct Batch {
     items: Vec<ItemId>,
     rows: Arc<RowBatch>,
     attempts: u32,
-    /// Its keys are among the suspects already.
-    suspected: bool,
+    /// Its keys are among the suspects, under this number.
+    suspected: Option<SuspicionId>,
 }
 
 #[derive(Debug)]
@@ -152,7 +155,7 @@ impl Lane {
             }
         };
         let rows = Arc::new(columns(&sealed, items));
-        Some(Batch { items: sealed, rows, attempts: 0, suspected: false })
+        Some(Batch { items: sealed, rows, attempts: 0, suspected: None })
     }
 
     /// Takes as many of the waiting rows, oldest first, as one batch may hold (always at least one).
@@ -192,8 +195,13 @@ impl Lane {
             Err(error) => error,
         };
         match error {
-            // A store that refuses one row after the other has something against the collection, not the rows.
-            StoreError::Refused(_) if self.refused_in_a_row >= REFUSED_IN_A_ROW_MAX => {
+            // A store that refuses one row after the other may have something against the collection, not the
+            // rows: each is tried for a while before it is given up. Good ones among them end the suspicion.
+            StoreError::Refused(_)
+                if batch.items.len() == 1
+                    && self.refused_in_a_row >= REFUSED_IN_A_ROW_MAX
+                    && batch.attempts < REFUSED_ATTEMPTS_MAX =>
+            {
                 self.wait(batch, now);
                 Some(Settled::Retrying { suspects: false })
             }
@@ -244,11 +252,11 @@ impl Lane {
         self.halves.push_front(first);
     }
 
-    /// Is the batch in flight or waiting one that was already without a reply?
-    pub fn suspect_once(&mut self) -> bool {
+    /// Where the batch in flight, or waiting to be sent again, notes its suspicion.
+    pub fn suspicion(&mut self) -> Option<&mut Option<SuspicionId>> {
         match &mut self.state {
-            State::InFlight { batch, .. } | State::Waiting { batch, .. } => !std::mem::replace(&mut batch.suspected, true),
-            State::Idle => false,
+            State::InFlight { batch, .. } | State::Waiting { batch, .. } => Some(&mut batch.suspected),
+            State::Idle => None,
         }
     }
 

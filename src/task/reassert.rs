@@ -29,10 +29,13 @@ pub struct Suspicion {
     pub from: i64,
 }
 
+/// When it can be judged, and a number.
+pub type SuspicionId = (Duration, u64);
+
 #[derive(Debug, Default)]
 pub struct Reassert {
     /// Requests without a reply, by when they can be judged.
-    suspects: BTreeMap<(Duration, u64), Suspicion>,
+    suspects: BTreeMap<SuspicionId, Suspicion>,
     suspicions: u64,
     /// Asked for and not yet answered: kept to know which of them the answer leaves out.
     reading_back: Option<Suspicion>,
@@ -40,6 +43,10 @@ pub struct Reassert {
     window: Option<(i64, Duration)>,
     ranges: VecDeque<Range>,
     read_now: Option<Range>,
+    /// Offsets of records whose schema is being asked for, by when to look again.
+    deferred: VecDeque<(Duration, i64)>,
+    /// Where the rows begin that are in the lanes to be written again.
+    held_from: Option<i64>,
     /// A read came to a record that can't be written again yet: not again before then.
     not_before: Duration,
 }
@@ -50,9 +57,32 @@ impl Reassert {
         self.window = Some((from, due));
     }
 
-    pub fn suspect(&mut self, suspicion: Suspicion, due: Duration) {
+    pub fn suspect(&mut self, suspicion: Suspicion, due: Duration) -> SuspicionId {
         self.suspicions += 1;
-        self.suspects.insert((due, self.suspicions), suspicion);
+        let id = (due, self.suspicions);
+        self.suspects.insert(id, suspicion);
+        id
+    }
+
+    /// A further request of the same batch got no reply: its suspicion is due later, not there twice.
+    pub fn suspect_again(&mut self, earlier: SuspicionId, suspicion: Suspicion, due: Duration) -> SuspicionId {
+        let from = self.suspects.remove(&earlier).map_or(suspicion.from, |held| held.from.min(suspicion.from));
+        self.suspect(Suspicion { from, ..suspicion }, due)
+    }
+
+    /// The record at this offset can't be read yet; the others don't wait for it.
+    pub fn defer(&mut self, offset: i64, until: Duration) {
+        self.deferred.push_back((until, offset));
+    }
+
+    /// Rows from this offset on are on their way to be written again.
+    pub fn hold(&mut self, from: i64) {
+        self.held_from = Some(self.held_from.map_or(from, |held| held.min(from)));
+    }
+
+    /// All of them have been written, or overtaken by newer ones.
+    pub fn let_go(&mut self) {
+        self.held_from = None;
     }
 
     /// One winner to be written again, by its place in the vectors changelog.
@@ -99,13 +129,18 @@ impl Reassert {
                 self.ranges.push_back(Range { from, until: end });
             }
         }
+        while let Some((_, offset)) = self.deferred.pop_front_if(|(until, _)| *until <= now.monotonic) {
+            self.repeat(offset);
+        }
         self.read_now = self.ranges.pop_front();
         self.read_now
     }
 
     /// A read has come to `next`; the rest of its range, if any, is read next, but not before `not_before`.
     pub fn range_read(&mut self, next: i64, until: i64, not_before: Duration) {
-        self.read_now = None;
+        if let Some(range) = self.read_now.take() {
+            self.hold(range.from);
+        }
         self.not_before = not_before;
         if next < until {
             self.ranges.push_front(Range { from: next, until });
@@ -116,7 +151,8 @@ impl Reassert {
     pub fn suspect_from(&self) -> Option<i64> {
         let suspects = self.suspects.values().chain(&self.reading_back).map(|suspicion| suspicion.from);
         let ranges = self.ranges.iter().chain(&self.read_now).map(|range| range.from);
-        suspects.chain(ranges).chain(self.window.map(|(from, _)| from)).min()
+        let deferred = self.deferred.iter().map(|(_, offset)| *offset);
+        suspects.chain(ranges).chain(deferred).chain(self.window.map(|(from, _)| from)).chain(self.held_from).min()
     }
 
     /// Nothing is suspected any more: an end now would be a clean one.
@@ -128,7 +164,13 @@ impl Reassert {
         let suspects = self.suspects.keys().next().map(|(due, _)| *due).filter(|_| self.reading_back.is_none());
         let window = self.window.map(|(_, due)| due);
         let ranges = (!self.ranges.is_empty()).then_some(self.not_before);
-        let reads = window.into_iter().chain(ranges).filter(|_| self.read_now.is_none()).map(|due| due.max(self.not_before));
+        let deferred = self.deferred.front().map(|(until, _)| *until);
+        let reads = window
+            .into_iter()
+            .chain(ranges)
+            .chain(deferred)
+            .filter(|_| self.read_now.is_none())
+            .map(|due| due.max(self.not_before));
         suspects.into_iter().chain(reads).min()
     }
 }
@@ -169,6 +211,8 @@ mod tests {
         assert_eq!(reassert.next_range(25, at(30)), None, "not before the time that was named");
         assert_eq!(reassert.next_range(25, at(31)), Some(Range { from: 14, until: 20 }));
         reassert.range_read(20, 20, Duration::ZERO);
+        assert_eq!(reassert.suspect_from(), Some(10), "until what was read is written");
+        reassert.let_go();
         assert!(reassert.is_clean());
     }
 }

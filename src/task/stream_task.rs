@@ -205,6 +205,7 @@ impl StreamTask {
     /// Processes at most `max` records; answers how many. Stops early where a buffer is at its limit (INV-8).
     pub fn process(&mut self, max: usize, now: Now, schemas: &mut dyn SchemaSource, commands: &mut Commands) -> Result<usize> {
         let mut processed = 0;
+        self.group.unblock();
         while processed < max && self.has_room() {
             let Some((source, record)) = self.group.pop() else { break };
             match decode(record, &self.sources[source].region, &self.context.collections, schemas) {
@@ -232,9 +233,10 @@ impl StreamTask {
         let record = message.change.record.clone();
         let mut effects = std::mem::take(&mut self.scratch);
         let view = VersionsView { items: &self.items, store: self.store.as_ref() };
-        let (context, region, floor) = (&self.context, &self.sources[source].region, self.floor_of(source));
+        let (context, region) = (&self.context, &self.sources[source].region);
+        let (floor, source_floor) = (self.floor(), self.floor_of(source));
         let walked = self.graph.walk(message, &mut effects, |processor, message, effects| {
-            run(processor, message, Context { now, task: context, source: region, floor, versions: &view, effects })
+            run(processor, message, Context { now, task: context, source: region, floor, source_floor, versions: &view, effects })
         });
         if let Err(error) = walked {
             return Err(error.context(format_args!("{}[{}] at offset {}", record.topic, record.partition, record.offset)));
@@ -281,7 +283,6 @@ impl StreamTask {
 
     /// Sends what is due: batches, re-assertions, the progress record, a heartbeat, forgotten tombstones.
     pub fn tick(&mut self, now: Now, commands: &mut Commands) {
-        self.group.unblock();
         if !self.draining {
             self.beat(now, commands);
             self.forget_tombstones(now, commands);
@@ -369,6 +370,11 @@ impl StreamTask {
 
     pub fn store(&self) -> &dyn VersionStore {
         self.store.as_ref()
+    }
+
+    /// The settled offset of each source.
+    pub fn positions(&self) -> Vec<i64> {
+        self.sources.iter().map(|source| source.settlement.next_offset()).collect()
     }
 
     pub fn source_count(&self) -> usize {

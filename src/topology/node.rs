@@ -108,6 +108,8 @@ pub struct Context<'a> {
     pub source: &'a Region,
     /// The floor of this partition: no admissible change below it is still to come. `None` while unknown.
     pub floor: Option<Hlc>,
+    /// The floor as far as the record's own source has earned it: at most `floor`. Below it a record is a replay.
+    pub source_floor: Option<Hlc>,
     pub versions: &'a dyn Versions,
     pub(crate) effects: &'a mut SmallVec<[Effect; 4]>,
 }

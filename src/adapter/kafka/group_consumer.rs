@@ -66,7 +66,6 @@ impl KafkaGroupConsumer {
         let served = consumer.context().take(&mut self.notices);
         for notice in self.notices.drain(..) {
             match notice {
-                Notice::Assigned(partitions) if partitions.is_empty() => {}
                 Notice::Assigned(partitions) => {
                     self.assignment.assigned(&partitions);
                     events.push(LogEvent::Assigned(partitions));

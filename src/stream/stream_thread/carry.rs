@@ -133,7 +133,9 @@ impl StreamThread {
             let refresh = self.settings.offsets_refresh;
             let known = self.committed.get(id).is_some_and(|(last, at)| *last == positions && now.monotonic < *at + refresh);
             if !known && !positions.is_empty() {
-                self.restarts.remove(id);
+                if self.restarts.get(id).is_some_and(|restarts| restarts.is_over(&task.positions())) {
+                    self.restarts.remove(id);
+                }
                 self.committed.insert(*id, (positions, now.monotonic));
                 offsets.extend(committable);
             }

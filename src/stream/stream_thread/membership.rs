@@ -42,7 +42,9 @@ impl StreamThread {
     }
 
     pub(super) fn assigned(&mut self, partitions: &[TopicPartition], now: Now) {
-        tracing::info!(?partitions, "assigned");
+        if !partitions.is_empty() {
+            tracing::info!(?partitions, "assigned");
+        }
         if self.stopping {
             // Another member has left before us. They are given back with the rest when this one leaves.
             return;
@@ -139,7 +141,7 @@ impl StreamThread {
 
     pub(super) fn source_checked(&mut self, life: u32, index: usize, checked: Checked, now: Now) -> Result<()> {
         let Some(id) = self.lives.get(&life).copied() else { return Ok(()) };
-        let Some(Slot::Active { task, .. }) = self.slots.get_mut(&id) else { return Ok(()) };
+        let Some(Slot::Active { task, paused, .. }) = self.slots.get_mut(&id) else { return Ok(()) };
         let was_present = task.is_present(index);
         let from = task.source_checked(index, &checked.start, checked.replay);
         let topic = checked.start.topic;
@@ -148,6 +150,10 @@ impl StreamThread {
             tracing::warn!(task = %id, %topic, from, "{why}");
         }
         let Some(offset) = from else { return Ok(()) };
+        if let Some(paused) = paused.get_mut(index) {
+            // To fetch anew is to resume.
+            *paused = false;
+        }
         let partition = TopicPartition::new(topic, id.partition);
         let fetched = self.ports.consumer.fetch_from(&partition, offset);
         self.cure(fetched.err().map(|error| (id, error)), now)

@@ -130,7 +130,6 @@ impl StreamTask {
         item.write = Write::Nothing;
         if matches!(item.kind, Kind::Reassertion { .. }) {
             self.metrics.reasserted(collection);
-            self.reasserting = self.reasserting.saturating_sub(1);
             return self.finish(id);
         }
         let late_ms = now.wall.since_ms(item.appended_at).max(0);
@@ -175,7 +174,8 @@ impl StreamTask {
                     self.metrics.tombstones_forgotten.increment(1);
                 }
             }
-            Kind::Reassertion { .. } | Kind::Plain { .. } => {}
+            Kind::Reassertion { .. } => self.reassertion_ended(),
+            Kind::Plain { .. } => {}
         }
         for ticket in tickets {
             self.release(ticket);

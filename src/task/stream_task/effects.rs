@@ -92,8 +92,10 @@ impl StreamTask {
         if to_lane {
             let collection = key.collection.index();
             let (_, older) = self.lanes[collection].push(item, &mut self.items, now);
-            if let Some(older) = older.filter(Item::is_fresh) {
-                self.metrics.coalesced(older.source, collection);
+            match older {
+                Some(older) if older.is_fresh() => self.metrics.coalesced(older.source, collection),
+                Some(older) if matches!(older.kind, Kind::Reassertion { .. }) => self.reassertion_ended(),
+                _ => {}
             }
         } else {
             let id = self.items.insert(item);

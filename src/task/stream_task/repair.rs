@@ -23,8 +23,10 @@ use std::time::Duration;
 
 /// Rows of one task that may be on their way to be written again at once.
 const REASSERTIONS_MAX: usize = 2_000;
-/// How long a re-assertion waits where it could not go on: for a schema, or for room.
+/// How long a range waits where there was no room for more of it.
 const REPEAT_WAIT: Duration = Duration::from_millis(200);
+/// How long a record waits whose schema is being asked for.
+const SCHEMA_WAIT: Duration = Duration::from_secs(1);
 
 impl StreamTask {
     /// Own appends follow each other; a gap between two of them is somebody else's writing (or a control
@@ -105,25 +107,37 @@ impl StreamTask {
         self.reasserting < REASSERTIONS_MAX && self.committing.is_open() && !self.draining
     }
 
-    /// The keys of a batch without a reply: it may still land, after its successors. Told once a batch.
+    /// The keys of a batch without a reply: it may still land, after its successors. One suspicion a batch.
     pub(super) fn suspect_sealed(&mut self, collection: usize, now: Now) {
-        if !self.lanes[collection].suspect_once() {
-            return;
-        }
         let lane = &self.lanes[collection];
         let ids: Vec<VectorId> = lane.sealed_items().iter().map(|id| self.items.get(*id).key.id.clone()).collect();
         let suspicion = Suspicion { collection: lane.collection, ids, from: self.committing.vectors_next };
-        self.reassert.suspect(suspicion, now.monotonic + self.settings.safety_window);
+        let due = now.monotonic + self.settings.safety_window;
+        if let Some(suspected) = self.lanes[collection].suspicion() {
+            *suspected = Some(match suspected.take() {
+                Some(earlier) => self.reassert.suspect_again(earlier, suspicion, due),
+                None => self.reassert.suspect(suspicion, due),
+            });
+        }
+    }
+
+    /// A re-assertion is written, refused or overtaken.
+    pub(super) fn reassertion_ended(&mut self) {
+        self.reasserting -= 1;
+        self.let_go_if_done();
     }
 
     pub(super) fn read_back(&mut self, collection: usize, found: &[StoredVersion], now: Now) {
         let Some(asked) = self.reassert.read_back_done() else { return };
         let collection = self.lanes[collection].collection;
         let by_id: HashMap<&VectorId, &StoredVersion> = found.iter().map(|stored| (&stored.id, stored)).collect();
+        let mut undecided = Vec::new();
         for id in asked.ids {
             let stored = by_id.get(&id).copied();
             let key = RowKey { collection, id: id.clone() };
             if self.items.newest(&key).is_some() {
+                // What is under way may have been sent before the late write landed: looked at when it is done.
+                undecided.push(id);
                 continue;
             }
             let Some(entry) = self.store.get(&key).filter(|entry| !entry.refused) else { continue };
@@ -132,10 +146,23 @@ impl StreamTask {
             }
             tracing::warn!(task = %self.id(), %id, "a late write has replaced a newer one in the vector store: written again");
             if entry.tombstone {
+                self.reassert.hold(entry.vector_offset);
                 self.write_again(key, entry, Write::Delete, now);
             } else {
                 self.reassert.repeat(entry.vector_offset);
             }
+        }
+        if !undecided.is_empty() {
+            let suspicion = Suspicion { collection, ids: undecided, from: asked.from };
+            self.reassert.suspect(suspicion, now.monotonic + self.settings.retry_max);
+        }
+        self.let_go_if_done();
+    }
+
+    /// What is on its way to be written again is none any more.
+    fn let_go_if_done(&mut self) {
+        if self.reasserting == 0 {
+            self.reassert.let_go();
         }
     }
 
@@ -185,7 +212,10 @@ impl StreamTask {
             }
         }
         match reading {
-            Reading::Reassert => self.reassert.range_read(next, until, not_before),
+            Reading::Reassert => {
+                self.reassert.range_read(next, until, not_before);
+                self.let_go_if_done();
+            }
             _ if next < until => {
                 let partition = match reading {
                     Reading::ForeignEntries => self.topics.versions_changelog.clone(),
@@ -279,7 +309,10 @@ impl StreamTask {
         }
         let change = match decode(record.clone(), &entry.version.origin, &self.context.collections, schemas) {
             Decoded::Change(change) => change,
-            Decoded::NeedsSchema(_) => return false,
+            Decoded::NeedsSchema(_) => {
+                self.reassert.defer(record.offset, now.monotonic + SCHEMA_WAIT);
+                return true;
+            }
             other => {
                 tracing::error!(task = %self.id(), key = %key.id, ?other, "a winner in the vectors changelog can't be read; its row is not written again");
                 return true;
