@@ -129,7 +129,10 @@ impl Reassert {
                 self.ranges.push_back(Range { from, until: end });
             }
         }
-        while let Some((_, offset)) = self.deferred.pop_front_if(|(until, _)| *until <= now.monotonic) {
+        while let Some((until, offset)) = self.deferred.front().copied()
+            && until <= now.monotonic
+        {
+            self.deferred.pop_front();
             self.repeat(offset);
         }
         self.read_now = self.ranges.pop_front();
