@@ -66,6 +66,9 @@ fn f26_a_read_ends_although_the_log_ends_in_control_records() {
     append(&mut real, &partition, &["before"]);
     real.append_transaction(&partition, &["inside"], true);
     real.append_transaction(&partition, &["aborted"], false);
+    // The coordinator answers first and writes the transaction's marker after that.
+    let mut reader = real.reader();
+    until(&mut real, "the last control record", |_| (reader.bounds(&partition).unwrap().end >= 5).then_some(()));
     let (records, position) = read_to_end(&mut real, &partition, 0);
     assert_eq!(records.len(), 3, "read_uncommitted: aborted ones too");
     assert_eq!(position, 5, "one control record after each transaction");
