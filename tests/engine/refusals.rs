@@ -41,6 +41,8 @@ fn after_many_refusals_in_a_row_each_further_row_is_tried_for_a_while_and_then_l
     assert_eq!(dead_letters(&world).len() as i64, ROWS, "held up for ever");
     let held_up = (0..ROWS).filter(|id| worker.store().times_sent(*id) > 8).count();
     assert_eq!(held_up, ROWS as usize - AT_ONCE);
+    let most = (0..ROWS).map(|id| worker.store().times_sent(id)).max();
+    assert!(most <= Some(7 + 8), "sent {most:?} times: batches are halved, and only single rows are asked for again");
     // Those that were let go hold up nothing.
     world.database.check_writes_with(None);
     world.upsert("eu", 500, 1_000, 0.1);
