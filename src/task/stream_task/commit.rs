@@ -6,7 +6,7 @@ use crate::base::time::{Now, UnixMs};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
 use crate::processor::admit::EARLY_MS_MAX;
-use crate::store::progress::{PROGRESS_KEY, Progress, SourceProgress};
+use crate::store::progress::{ConfirmedPlace, PROGRESS_KEY, Progress, SourceProgress};
 use crate::task::command::{Command, Commands, Purpose};
 use crate::task::items::{Item, Kind, Write};
 use smallvec::SmallVec;
@@ -127,6 +127,7 @@ impl StreamTask {
     fn progress(&self, closed: bool) -> Progress {
         let sources = self.sources.iter().map(|source| {
             let mark = source.settlement.mark();
+            let (next_offset, confirmed) = source.anchor;
             SourceProgress {
                 topic: source.topic.to_string(),
                 partition: self.context.task.partition,
@@ -134,6 +135,11 @@ impl StreamTask {
                 last_appended_at: mark.map(|mark| mark.appended_at),
                 last_fingerprint: mark.map(|mark| mark.fingerprint),
                 frontier: source.settlement.frontier(),
+                confirmed: confirmed.map(|mark| ConfirmedPlace {
+                    next_offset,
+                    appended_at: mark.appended_at.0,
+                    fingerprint: mark.fingerprint,
+                }),
             }
         });
         Progress {

@@ -7,7 +7,8 @@ use crate::port::log::Append;
 use crate::record::change::{Change, Op};
 use crate::record::headers;
 use crate::record::raw::{RawHeader, RawRecord};
-use crate::record::reason::Rejection;
+use crate::record::reason::{Reason, Rejection};
+use crate::record::size::without_value;
 use crate::region::partitioner::partition_for_key;
 use crate::store::entry::{Entry, version_text};
 use crate::store::row_key;
@@ -120,7 +121,10 @@ impl StreamTask {
         let mut headers = coordinates(record, rejection.reason.code(), stage);
         headers.push(text_header(headers::DETAIL, rejection.detail.clone()));
         let to = self.topics.dead_letter.clone();
-        self.append_copy(to, ticket, record, headers, commands);
+        match rejection.reason {
+            Reason::TooLarge => self.append_copy(to, ticket, &without_value(record), headers, commands),
+            _ => self.append_copy(to, ticket, record, headers, commands),
+        }
     }
 
     fn rekey(&mut self, key: &RowKey, ticket: Ticket, record: &RawRecord, commands: &mut Commands) {

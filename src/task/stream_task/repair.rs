@@ -307,7 +307,9 @@ impl StreamTask {
             self.write_again(key, entry, Write::Delete, now);
             return true;
         }
-        let change = match decode(record.clone(), &entry.version.origin, &self.context.collections, schemas) {
+        // Its own key and headers were judged when it came; those that it has here are ours.
+        let bare = RawRecord { key: None, headers: Vec::new(), ..record.clone() };
+        let change = match decode(bare, &entry.version.origin, &self.context.collections, schemas) {
             Decoded::Change(change) => change,
             Decoded::NeedsSchema(_) => {
                 self.reassert.defer(record.offset, now.monotonic + SCHEMA_WAIT);
