@@ -10,6 +10,7 @@ mod fuse;
 mod membership;
 mod oracle;
 mod outage;
+mod parking;
 mod restart;
 mod restore;
 mod sources;
