@@ -6,7 +6,8 @@ use std::time::Duration;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskSettings {
-    /// Polled and not yet processed bytes of one task; reaching it pauses its sources.
+    /// Polled and not yet processed bytes of one task; reaching it pauses its sources. A collection whose rows are not
+    /// taken may have a quarter of it more; what else waits of it stays in the log.
     pub buffer_bytes_max: usize,
     /// Bytes of a batch as it is sent at most; also what may wait behind the batch in flight.
     pub batch_bytes_max: usize,
@@ -14,9 +15,6 @@ pub struct TaskSettings {
     pub linger: Duration,
     /// Winners of one task that may be under way at once, whatever their size.
     pub items_max: usize,
-    /// Bytes of changes that a collection whose rows are not taken may have waiting in memory; the rest of them stays
-    /// in the log.
-    pub parked_bytes_max: usize,
     /// How often a progress record is written while there is progress.
     pub commit_interval: Duration,
     /// A partition that has had no heartbeat for this long gets one.
@@ -37,7 +35,6 @@ impl Default for TaskSettings {
             batch_bytes_max: 2 << 20,
             linger: Duration::from_millis(5),
             items_max: 20_000,
-            parked_bytes_max: 1 << 20,
             commit_interval: Duration::from_millis(100),
             heartbeat_interval: Duration::from_secs(1),
             safety_window: Duration::from_secs(30),

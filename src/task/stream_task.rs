@@ -154,7 +154,7 @@ impl StreamTask {
         }
         let mut task = Self {
             group: PartitionGroup::new(regions.len(), settings.buffer_bytes_max),
-            parking: Parking::new(lanes.len(), regions.len(), settings.parked_bytes_max),
+            parking: Parking::new(lanes.len(), regions.len(), settings.buffer_bytes_max / 4),
             metrics: TaskMetrics::new(&regions, &context.collections),
             committing: Committing::new(&restored, now),
             pulse: Pulse::new(settings.heartbeat_interval),

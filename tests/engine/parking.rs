@@ -12,7 +12,6 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 const BUFFER_BYTES_MAX: usize = 16 << 10;
-const PARKED_BYTES_MAX: usize = 16 << 10;
 
 /// What is logged.
 #[derive(Clone, Default)]
@@ -32,7 +31,6 @@ impl Write for Log {
 fn small_world(partitions: i32) -> World {
     let mut world = World::with_images(partitions);
     world.settings.task.buffer_bytes_max = BUFFER_BYTES_MAX;
-    world.settings.task.parked_bytes_max = PARKED_BYTES_MAX;
     world.settings.task.batch_bytes_max = 8 << 10;
     world.settings.task.items_max = 500;
     world.settings.poll_max = 100;
@@ -109,7 +107,7 @@ fn f67_a_collection_that_is_unloaded_under_load_blocks_only_itself_within_all_li
         assert_eq!(images_behind(&world, 500), Vec::<i64>::new(), "at round {round}");
         let task = worker.task("0_0");
         // Twice the limit is borne until a source is paused; a poll may be under way.
-        let bytes_max = 2 * BUFFER_BYTES_MAX + PARKED_BYTES_MAX + 100 * record_bytes;
+        let bytes_max = 2 * BUFFER_BYTES_MAX + BUFFER_BYTES_MAX / 4 + 100 * record_bytes;
         assert!(task.buffered_bytes <= bytes_max, "{} bytes buffered", task.buffered_bytes);
         assert!(task.in_flight <= 500, "{} rows under way", task.in_flight);
         let open: usize = task.sources.iter().map(|source| source.open_records).sum();
