@@ -270,6 +270,18 @@ impl Lane {
         }
     }
 
+    /// Everything in it, if its batch was turned down and waits to be sent again: let go by a task that ends, so that
+    /// its drain does not wait for the vector store to change its mind.
+    pub fn let_go(&mut self) -> Vec<ItemId> {
+        let State::Waiting { batch, .. } = &mut self.state else { return Vec::new() };
+        let mut items = std::mem::take(&mut batch.items);
+        items.extend(self.halves.drain(..).flatten());
+        items.append(&mut self.open);
+        self.open_by_key.clear();
+        (self.open_bytes, self.state) = (0, State::Idle);
+        items
+    }
+
     /// As much waits behind the batch in flight as may: nothing more is to be taken in (INV-8).
     pub fn is_full(&self) -> bool {
         self.open_bytes >= self.batch_bytes_max

@@ -309,6 +309,8 @@ impl StreamTask {
             self.check_sources(now, commands);
             self.answer_misplaced(now, commands);
             self.read_parked(commands);
+        } else {
+            self.let_go_of_what_is_turned_down();
         }
         for index in 0..self.lanes.len() {
             if !self.committing.is_open() {

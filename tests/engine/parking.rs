@@ -188,6 +188,25 @@ fn f67_with_all_collections_away_the_sources_wait_and_nothing_is_read_for_nothin
 }
 
 #[test]
+fn f67_a_collection_that_is_merely_busy_is_waited_for_and_one_that_gives_no_answer_is_not() {
+    let mut world = small_world(1);
+    let mut worker = world.start();
+    world.settle(&mut [&mut worker]);
+    worker.store().hangs = true;
+    for id in 0..400 {
+        world.upsert("eu", id, 1_000, 0.5);
+    }
+    world.upsert("eu", FIRST_IMAGE, 1_000, 0.5);
+    world.run(&mut [&mut worker], 900);
+    assert_eq!((parked(&worker), worker.store().sent.len()), (0, 1), "it may answer any moment");
+    world.run(&mut [&mut worker], 300);
+    assert_eq!((parked(&worker) > 100, worker.store().sent.len()), (true, 2), "the image is sent");
+    worker.store().hangs = false;
+    world.settle(&mut [&mut worker]);
+    assert_oracle(&world, &[], "after the answer");
+}
+
+#[test]
 fn f67_killed_with_changes_parked_nothing_is_lost_at_whatever_moment() {
     // While it is stuck; and at moments of its catching up.
     for after_healing_ms in [None, Some(5), Some(50), Some(200), Some(600), Some(1_500)] {
@@ -224,10 +243,12 @@ fn f67_a_stop_with_changes_parked_leaves_them_unsettled_to_the_next() {
     unload(&world);
     let first = world.upsert("eu", 1, 2, 0.0);
     run_until_parked(&mut world, &mut worker);
+    let begun = world.now();
     world.stop(worker);
+    assert!(world.now().since(begun).as_millis() < 1_000, "the drain waited for the collection");
     let last = progress_records(&world, 0).pop().unwrap();
     let settled = last.sources.iter().find(|source| source.topic == *first.at.topic).unwrap();
-    assert_eq!((settled.next_offset, last.closed), (first.offset, false));
+    assert_eq!((settled.next_offset, last.closed), (first.offset, true), "nothing is under way, nothing suspected");
     let mut next = world.start();
     world.run_in_steps(&mut [&mut next], 5_000, 50);
     let (totals, under_way) = (next.report().totals, next.report().tasks[0].in_flight as u64);

@@ -125,6 +125,17 @@ impl StreamTask {
         })
     }
 
+    /// A drain does not wait for rows that the vector store has turned down: unsettled as they are, they are the
+    /// successor's to read again, like parked ones.
+    pub(super) fn let_go_of_what_is_turned_down(&mut self) {
+        for index in 0..self.lanes.len() {
+            for id in self.lanes[index].let_go() {
+                // A re-assertion among them stays counted, and what it was to undo suspected.
+                self.items.remove(id);
+            }
+        }
+    }
+
     /// A topic that begins at `first` now: has it lost what is parked? Told as soon as it is known; what is left is
     /// read when the collection is back.
     pub(super) fn tell_what_is_lost(&self, source: usize, first: i64) {
