@@ -13,6 +13,7 @@ mod outage;
 mod oversize;
 mod reassertion;
 mod refusals;
+mod parking;
 mod restart;
 mod restore;
 mod sources;
