@@ -14,7 +14,13 @@ const REGIONS: usize = 3;
 
 fn run(batch: &Batch) -> driftless::testing::sim::Tally {
     batch.run(&Simulation::default(), &AtomicBool::new(false), |outcome, _| {
-        assert!(outcome.is_good(), "{}: `driftless sim` shows more of seed {}: {:#?}", outcome.scenario, outcome.seed, outcome.violations);
+        assert!(
+            outcome.is_good(),
+            "{}: `driftless sim` shows more of seed {}: {:#?}",
+            outcome.scenario,
+            outcome.seed,
+            outcome.violations
+        );
         true
     })
 }
@@ -44,7 +50,8 @@ fn every_scenario_of_this_folder_ends_well_with_every_one_of_its_faults() {
 
 #[test]
 fn seeds_of_the_swarm_end_well_and_every_kind_of_fault_happens() {
-    let seeds = std::env::var("DRIFTLESS_SIM_SEEDS").map_or(SEEDS_OF_THE_SWARM, |seeds| seeds.parse().expect("a number of seeds"));
+    let seeds =
+        std::env::var("DRIFTLESS_SIM_SEEDS").map_or(SEEDS_OF_THE_SWARM, |seeds| seeds.parse().expect("a number of seeds"));
     let tally = run(&Batch { seeds: 0..seeds, scenario: None, regions: REGIONS, threads: threads() });
     assert_eq!(tally.failed, 0);
     assert!(tally.changes_min >= 1_000, "a seed wrote only {} changes", tally.changes_min);

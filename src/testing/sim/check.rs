@@ -13,6 +13,7 @@ use super::trace::Violations;
 use super::workload::{Made, Meaning, Workload};
 use crate::adapter::embedded::broker::Broker;
 use crate::base::ids::{CollectionId, Region, TopicPartition};
+use crate::base::time::UnixMs;
 use crate::port::log::Append;
 use crate::port::vector::RowBatch;
 use crate::record::collection::Collections;
@@ -126,6 +127,10 @@ impl RegionChecks {
 
     pub fn topic_recreated(&mut self, topic: &Arc<str>) {
         self.progress.recreated(topic);
+    }
+
+    pub fn broker_clock_set_back(&mut self, origin: usize, partitions: i32, from: UnixMs) {
+        self.frontier.clock_set_back(origin, partitions, from);
     }
 
     /// Up to where a source is settled, as the progress records have it.

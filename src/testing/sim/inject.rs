@@ -7,6 +7,7 @@ use super::scenario::FaultKind;
 use super::world::World;
 use crate::adapter::embedded::broker::{Compaction, TimestampType};
 use crate::base::ids::TopicPartition;
+use crate::base::time::Clock;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -56,9 +57,14 @@ fn apply(world: &mut World, fault: &PlannedFault, now: Duration) -> bool {
         FaultKind::WriterClockJump => world.regions[fault.region].writer_clock.jump(fault.amount),
         FaultKind::BrokerClockJump => {
             // A broker's clock is never far off for long: admission allows it a minute.
-            let clock = &world.regions[fault.region].broker_clock;
+            let clock = world.regions[fault.region].broker_clock.clone();
             if (clock.skew_ms() + fault.amount).abs() <= 12_000 {
+                let before = clock.now().wall;
                 clock.jump(fault.amount);
+                for region in &world.regions {
+                    let mut checks = region.checks.lock().unwrap_or_else(PoisonError::into_inner);
+                    checks.broker_clock_set_back(fault.region, world.rules.partitions, before);
+                }
             }
         }
         _ => weather(&mut world.regions[fault.region], fault, until),
