@@ -16,6 +16,9 @@ const LOST_PERCENT: usize = 40;
 /// More workers than this are not started in a region.
 const WORKERS_MAX: usize = 4;
 
+/// How long a process that went on may not know what its group did meanwhile.
+const DEAF_MAX: Duration = Duration::from_millis(800);
+
 /// The cleaner's rules in a run of minutes: nothing may be compacted that the safety window still needs.
 const COMPACTION: Compaction = Compaction { min_lag: Duration::from_secs(45), delete_retention: Duration::from_secs(60) };
 
@@ -152,7 +155,10 @@ fn to_worker(world: &mut World, fault: &PlannedFault, now: Duration) -> bool {
             world.regions[region].starts.push(now + fault.span);
             return true;
         }
-        FaultKind::PauseWorker => worker.paused_until = Some(now + fault.span),
+        FaultKind::PauseWorker => {
+            worker.paused_until = Some(now + fault.span);
+            worker.lines.deafen(now + fault.span + DEAF_MAX * (fault.which % 8) as u32 / 8);
+        }
         FaultKind::PauseWorkerMidRound => worker.interrupt.arm(effects, Blow::Pause(fault.span)),
         FaultKind::CutWorkerFromLog => {
             worker.lines.set_cut(true);
@@ -332,6 +338,7 @@ pub(super) fn heal(world: &mut World) {
         region.log_weather.lock().unwrap_or_else(PoisonError::into_inner).fails = 0;
         for worker in &mut region.workers {
             worker.paused_until = None;
+            worker.lines.deafen(now);
             worker.interrupt.disarm();
             worker.cut_until = worker.cut_until.map(|_| now);
         }
