@@ -85,7 +85,7 @@ def apply(tree, mutant):
 
 
 def build(tree, target):
-    environment = dict(os.environ, CARGO_TARGET_DIR=str(target), CARGO_PROFILE_DEV_OPT_LEVEL="1", RUSTFLAGS="-Awarnings")
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(target), CARGO_PROFILE_DEV_OPT_LEVEL="1")
     done = subprocess.run(["cargo", "build", "--locked", "--bin", "driftless"], cwd=tree, env=environment,
                           capture_output=True, text=True)
     return None if done.returncode == 0 else done.stderr[-2000:]
