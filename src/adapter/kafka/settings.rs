@@ -76,8 +76,10 @@ const APPENDER: Properties = &[
     // The topics' own max.message.bytes decides.
     ("message.max.bytes", "16777216"),
 ];
-/// `partitioner`: partitions are always explicit; set in case a record ever comes without.
-const APPENDER_FIXED: Properties = &[("enable.idempotence", "true"), ("acks", "all"), ("partitioner", "murmur2_random")];
+/// `partitioner`: partitions are always explicit; set in case a record ever comes without. A topic that is missing
+/// must not come about by itself: with a broker's defaults a changelog would be deleted, not compacted.
+const APPENDER_FIXED: Properties =
+    &[("enable.idempotence", "true"), ("acks", "all"), ("partitioner", "murmur2_random"), ("allow.auto.create.topics", "false")];
 
 impl KafkaSettings {
     /// What the group's consumers get for a property that the configuration doesn't set; `None`: librdkafka's own.
