@@ -218,17 +218,19 @@ class MirrorMaker(Server):
         main = "org.apache.kafka.connect.mirror.MirrorMaker"
         config = self.data(stack) / "mm2.properties"
         shared = (DOCKER / "mirrormaker/mm2.properties").read_text()
-        config.write_text(shared + "\n# Added by scripts/stack.sh\n" + "".join(map(self.replication, self.brokers)))
+        config.write_text(shared + "\n# Added by scripts/stack.sh\n" + self.replication())
         return kafka_java(stack, "384m", main, str(config)), addresses
 
-    def replication(self, region):
+    def replication(self):
         """What it writes into a region of three brokers has three replicas there."""
-        if len(self.brokers[region]) < 3:
+        large = [region for region, nodes in self.brokers.items() if len(nodes) >= 3]
+        if not large:
             return ""
-        flows = [f"{other}->{region}" for other in self.brokers if other != region]
-        owners = [f"{flow}{key}" for flow in flows for key in ("", ".heartbeats.topic")]
-        owners += [f"{region}.{topic}.storage" for topic in ("offset", "status", "config")]
-        return "".join(f"{owner}.replication.factor=3\n" for owner in owners)
+        flows = [f"{other}->{region}" for region in large for other in self.brokers if other != region]
+        lines = [f"{flow}{key}.replication.factor=3" for flow in flows for key in ("", ".heartbeats.topic")]
+        # For these the key without a prefix rules; -1 is the brokers' own default, which differs.
+        lines += [f"{topic}.storage.replication.factor=-1" for topic in ("offset", "status", "config")]
+        return "\n".join(lines) + "\n"
 
     def ready(self, stack):
         """It has no port to ask: both flows have carried a heartbeat written since its start."""

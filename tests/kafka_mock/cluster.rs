@@ -94,6 +94,12 @@ impl MockLog {
         self.cluster().request_errors(api, errors);
     }
 
+    /// As `fail`, with nothing piled up from before: a client's retries back off to a second, and must get ahead.
+    fn fail_once(&self, api: Api, error: Code) {
+        self.cluster().clear_request_errors(api);
+        self.fail(api, &[error]);
+    }
+
     /// How many requests of this kind the brokers have had so far.
     pub fn requests(&self, api: Api) -> usize {
         let mut count = 0;
@@ -146,11 +152,11 @@ impl MockLog {
 
     fn weather(&mut self) {
         let Some(mut random) = self.weather.take() else { return };
-        if random.random_bool(0.1) {
+        if random.random_bool(0.05) {
             let code = PASSING[random.random_range(0..PASSING.len())];
             match random.random_range(0..4) {
-                0 => self.fail(Api::Fetch, &[code]),
-                1 => self.fail(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS]),
+                0 => self.fail_once(Api::Fetch, code),
+                1 => self.fail_once(Api::Produce, Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS),
                 2 => {
                     if let Some(group) = self.groups.last() {
                         self.coordinate(group, random.random_range(1..=BROKERS));

@@ -32,7 +32,7 @@ COLLECTIONS = [
 CHANGES_PER_SECOND = 120  # in both regions together
 WARM_UP_SECONDS = 5
 BETWEEN_SECONDS = 2
-SETTLE_SECONDS_MAX = 150
+SETTLE_SECONDS_MAX = 240  # of which most is slack for a busy machine
 
 
 def main():
@@ -74,12 +74,13 @@ def strike(tap, scene, fault, logs):
     tap.note(f"--- {fault.name}")
     began, written = time.monotonic(), scene.stream.written
     fault.strike(scene)
-    lasted = time.monotonic() - began
+    lasted, written = time.monotonic() - began, scene.stream.written - written
     took, left = settling.wait_settled(logs, scene.cluster.application, SETTLE_SECONDS_MAX, scene.cluster.check_alive)
     tap.note(
-        f"{fault.name}: {lasted:.1f} s with {scene.stream.written - written} records written until then; "
-        f"settled everywhere {took:.1f} s after its end"
+        f"{fault.name}: {lasted:.1f} s, {written} records written meanwhile; settled everywhere {took:.1f} s after"
     )
+    if left:
+        tap.note(f"what the tasks say of themselves is in {scene.describe(fault.name)}")
     tap.check(f"{fault.name}: all written before its end is settled in both regions", left)
 
 

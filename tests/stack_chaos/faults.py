@@ -5,6 +5,7 @@ numbers of the scenarios that it plays.
 """
 
 import time
+import urllib.request
 from dataclasses import dataclass
 from typing import Callable
 
@@ -45,6 +46,20 @@ class Scene:
 
     def check(self, name, good, detail=""):
         self.tap.check(name, [] if good else [detail or "it is not so"])
+
+    def describe(self, name):
+        """Writes what each worker says of its tasks and counts; returns the folder."""
+        folder = self.cluster.folder / name.replace(" ", "-")
+        folder.mkdir()
+        for worker in self.cluster.workers.values():
+            for page in ("tasks", "metrics"):
+                try:
+                    with urllib.request.urlopen(f"{worker.url}/{page}", timeout=5) as reply:
+                        text = reply.read().decode()
+                except OSError as error:
+                    text = f"no answer: {error}"
+                (folder / f"{worker.name}.{page}").write_text(text)
+        return folder
 
     def until(self, what, condition, seconds_max=120):
         deadline = time.monotonic() + seconds_max
