@@ -40,7 +40,7 @@ group_fast() {
     check 'cargo fmt' cargo fmt --all -- --check
     check 'cargo clippy' cargo clippy --release --all-targets --locked -- -D warnings
     local log=$work/cargo-test.log status=0 sums
-    cargo test --release --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
+    DRIFTLESS_SIM_SEEDS=${DRIFTLESS_SIM_SEEDS:-500} cargo test --release --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
     # "test result: ok. 12 passed; 0 failed; …", once for each test binary.
     sums=$(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' "$log")
     passed=$((passed + ${sums% *})) failed=$((failed + ${sums#* }))
@@ -92,7 +92,12 @@ group_stack() {
 }
 
 group_chaos() { chaos short; }
-group_long() { chaos full; }
+group_long() {
+    chaos full
+    build || return 0
+    check '10 000 seeds of the simulator' "$DRIFTLESS_BIN" sim --seeds 10000 --keep-going
+    run_script scripts/mutants.py
+}
 # chaos LENGTH: the seed is printed.
 chaos() {
     build || return 0

@@ -4,9 +4,10 @@ use super::interrupt::Blow;
 use super::plan::PlannedFault;
 use super::region::SimRegion;
 use super::scenario::FaultKind;
+use super::workload::COLLECTIONS;
 use super::world::World;
 use crate::adapter::embedded::broker::{Compaction, TimestampType};
-use crate::base::ids::TopicPartition;
+use crate::base::ids::{CollectionId, TopicPartition};
 use crate::base::time::Clock;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -109,6 +110,10 @@ fn weather(region: &mut SimRegion, fault: &PlannedFault, until: Duration) {
         FaultKind::StoreLandsLate => {
             store.lands_late_percent = amount as usize;
             prolong(&mut spells.store_late, until);
+        }
+        FaultKind::CollectionUnloaded => {
+            store.unloaded = Some(CollectionId((fault.which % COLLECTIONS) as u16));
+            prolong(&mut spells.unloaded, until);
         }
         FaultKind::LogDown => {
             log.down = true;
@@ -289,6 +294,7 @@ pub(super) fn end_spells(world: &mut World, now: Duration) {
         log.down &= !over(&mut spells.log_down);
         log.slow_ms *= u64::from(!over(&mut spells.log_slow));
         store.down &= !over(&mut spells.store_down);
+        store.unloaded = store.unloaded.filter(|_| !over(&mut spells.unloaded));
         store.hangs &= !over(&mut spells.store_hangs);
         store.slow_ms *= u64::from(!over(&mut spells.store_slow));
         store.throttles_percent *= usize::from(!over(&mut spells.store_throttles));
@@ -328,6 +334,7 @@ pub(super) fn heal(world: &mut World) {
             &mut spells.store_loses,
             &mut spells.store_late,
             &mut spells.store_slow,
+            &mut spells.unloaded,
             &mut spells.log_down,
             &mut spells.log_slow,
             &mut spells.registry,
