@@ -4,6 +4,7 @@ use super::interrupt::Blow;
 use super::plan::PlannedFault;
 use super::region::SimRegion;
 use super::scenario::FaultKind;
+use super::worker::Pause;
 use super::workload::COLLECTIONS;
 use super::world::World;
 use crate::adapter::embedded::broker::{Compaction, TimestampType};
@@ -18,7 +19,9 @@ const LOST_PERCENT: usize = 40;
 const WORKERS_MAX: usize = 4;
 
 /// How long a process that went on may not know what its group did meanwhile.
-const DEAF_MAX: Duration = Duration::from_millis(800);
+const DEAF_MAX: Duration = Duration::from_millis(2_000);
+/// A stop waits for rows under way: one with nothing in hand does no harm.
+const BUSY_WITHIN: Duration = Duration::from_secs(5);
 
 /// The cleaner's rules in a run of minutes: nothing may be compacted that the safety window still needs.
 const COMPACTION: Compaction = Compaction { min_lag: Duration::from_secs(45), delete_retention: Duration::from_secs(60) };
@@ -161,8 +164,8 @@ fn to_worker(world: &mut World, fault: &PlannedFault, now: Duration) -> bool {
             return true;
         }
         FaultKind::PauseWorker => {
-            worker.paused_until = Some(now + fault.span);
-            worker.lines.deafen(now + fault.span + DEAF_MAX * (fault.which % 8) as u32 / 8);
+            let deaf = DEAF_MAX * (fault.which % 8) as u32 / 8;
+            worker.pause = Some(Pause { latest: now + BUSY_WITHIN, span: fault.span, deaf });
         }
         FaultKind::PauseWorkerMidRound => worker.interrupt.arm(effects, Blow::Pause(fault.span)),
         FaultKind::CutWorkerFromLog => {
@@ -344,7 +347,7 @@ pub(super) fn heal(world: &mut World) {
         }
         region.log_weather.lock().unwrap_or_else(PoisonError::into_inner).fails = 0;
         for worker in &mut region.workers {
-            worker.paused_until = None;
+            (worker.paused_until, worker.pause) = (None, None);
             worker.lines.deafen(now);
             worker.interrupt.disarm();
             worker.cut_until = worker.cut_until.map(|_| now);
