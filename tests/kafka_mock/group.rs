@@ -366,7 +366,7 @@ fn f15_lost_committed_offsets_play_no_part_and_a_lost_position_is_told_not_skipp
         successor.poll(&mut journey);
         (!successor.out_of_range.is_empty()).then_some(())
     });
-    assert_eq!(successor.out_of_range, [beyond.clone()]);
+    assert_eq!(successor.out_of_range, std::slice::from_ref(&beyond));
     successor.consumer.fetch_from(&beyond, journey.at(&beyond)).unwrap();
     journey.write(&mut mock, 5);
     journey.all_read(&mut mock, &mut [&mut successor]);
