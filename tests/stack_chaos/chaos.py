@@ -3,13 +3,14 @@
 each fault all that was written before its end must be settled in both regions, and at the end everything must be what
 the oracle computes from the raw topics.
 
-    chaos.py short|full [SEED]
+    chaos.py short|full|PATTERN [SEED]
 
-`short` draws one fault of each family, `full` plays them all. Region us has three brokers (three replicas, two in
+`short` draws one fault of each family, `full` plays them all, a pattern those whose names it is found in. Region us has three brokers (three replicas, two in
 sync), region eu one: `scripts/stack.sh up --brokers us=3`.
 """
 
 import random
+import re
 import sys
 import time
 from pathlib import Path
@@ -36,16 +37,26 @@ SETTLE_SECONDS_MAX = 240  # of which most is slack for a busy machine
 
 
 def main():
-    length, seed = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
-    played = faults.short(random.Random(seed)) if length == "short" else faults.FULL
+    asked, seed = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
+    played = chosen(asked, seed)
     if regions_from_environment()["us"].brokers != 3:
         raise SystemExit("region us must have three brokers: scripts/stack.sh up --brokers us=3")
 
     def chaos(tap, cluster):
-        tap.note(f"{length} pass of seed {seed}: {len(played)} faults")
+        tap.note(f"{asked}, seed {seed}: {len(played)} faults")
         play(tap, cluster, played, seed)
 
-    scenario.run(f"chaos-{length}", COLLECTIONS, {"us": 2, "eu": 1}, chaos)
+    scenario.run("chaos", COLLECTIONS, {"us": 2, "eu": 1}, chaos)
+
+
+def chosen(asked, seed):
+    match asked:
+        case "short":
+            return faults.short(random.Random(seed))
+        case "full":
+            return faults.FULL
+        case pattern:
+            return [fault for fault in faults.FULL if re.search(pattern, fault.name)]
 
 
 def play(tap, cluster, played, seed):
