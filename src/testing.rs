@@ -1,3 +1,4 @@
 //! What users (and our own tests) need to test a topology or an adapter of their own.
 
 pub mod conformance;
+pub mod topology_driver;
