@@ -8,7 +8,7 @@ usage() {
 usage: scripts/fuzz.sh [TARGET] [SECONDS]     default: each target in turn, 600 s each
        scripts/fuzz.sh TARGET FILE            once more on the input that a finding has left
 
-Targets: avro framing json config topology entries. FUZZ_SEED picks another run [1]; equal seeds make
+Targets: avro schema framing json config topology entries. FUZZ_SEED picks another run [1]; equal seeds make
 equal inputs. FUZZ_EXECUTIONS=1000000 counts inputs instead of seconds. The last line of each target
 says what was run; exit code 0: nothing found.
 END

@@ -5,6 +5,7 @@
 //! not name must not be there. Times count from the beginning of the case.
 
 mod check;
+mod driver;
 mod file;
 mod play;
 
@@ -31,9 +32,8 @@ fn each_case_ends_as_it_says() {
     let mut wrong = Vec::new();
     for (file, case) in cases() {
         let played = play::whole(&case);
-        wrong.extend(
-            check::outcome(&case, &played, check::Copies::One).into_iter().map(|fault| format!("{}: {fault}", file.display())),
-        );
+        let faults = check::outcome(&case, &played, check::Copies::One);
+        wrong.extend(faults.iter().map(|fault| format!("{}: {fault}\n  {}", file.display(), case.rule)));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

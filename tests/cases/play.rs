@@ -61,7 +61,8 @@ pub fn with_crash(case: &Case, steps: u64, leftovers: Leftovers) -> Played {
 fn play(case: &Case, prepare: impl FnOnce(&mut TopologyDriver)) -> Played {
     let mut types = NodeTypes::default();
     register_standard(&mut types);
-    let driver = TopologyDriver::parse("replicate.toml", REPLICATE, &types, settings(case)).expect("the built-in topology");
+    let driver = TopologyDriver::parse("replicate.toml", REPLICATE, &types, settings(&case.region, &case.peers))
+        .expect("the built-in topology");
     let mut played = Played { driver, piped: BTreeMap::new() };
     prepare(&mut played.driver);
     let refused: Arc<Mutex<BTreeSet<i64>>> = Arc::default();
@@ -89,7 +90,7 @@ fn play(case: &Case, prepare: impl FnOnce(&mut TopologyDriver)) -> Played {
     played
 }
 
-fn settings(case: &Case) -> StreamSettings {
+pub fn settings(region: &str, peers: &[String]) -> StreamSettings {
     let spec = |name: &str, id| CollectionSpec {
         name: name.to_owned(),
         id,
@@ -99,8 +100,8 @@ fn settings(case: &Case) -> StreamSettings {
         auto_create: true,
     };
     let collections = Collections::new(vec![spec("docs", IdKind::Int64), spec("people", IdKind::Uuid)]);
-    let regions = std::iter::once(&case.region).chain(&case.peers).map(Region::new).collect();
-    StreamSettings::new(Region::new(&case.region), regions, TopicNames::new("app", 1), Arc::new(collections))
+    let regions = std::iter::once(region).chain(peers.iter().map(String::as_str)).map(Region::new).collect();
+    StreamSettings::new(Region::new(region), regions, TopicNames::new("app", 1), Arc::new(collections))
 }
 
 fn refuse_rows(driver: &TopologyDriver, refused: Arc<Mutex<BTreeSet<i64>>>) {

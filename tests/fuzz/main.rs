@@ -14,6 +14,7 @@ mod json;
 mod meter;
 mod mutate;
 mod run;
+mod schema;
 mod topology;
 
 use run::{Budget, Figures, Target, attempt, run};
@@ -22,7 +23,8 @@ use std::time::Duration;
 #[global_allocator]
 static METER: meter::Meter = meter::Meter;
 
-const TARGETS: [Target; 6] = [avro::TARGET, framing::TARGET, json::TARGET, config::TARGET, topology::TARGET, entries::TARGET];
+const TARGETS: [Target; 7] =
+    [avro::TARGET, schema::TARGET, framing::TARGET, json::TARGET, config::TARGET, topology::TARGET, entries::TARGET];
 
 /// A few seconds' worth, the same in every run.
 fn bounded(target: &Target, executions: u64) {
@@ -36,6 +38,11 @@ fn bounded(target: &Target, executions: u64) {
 #[test]
 fn avro_read_by_hand_agrees_with_apache_avro_on_any_bytes() {
     bounded(&avro::TARGET, 40_000);
+}
+
+#[test]
+fn any_text_as_a_writers_schema_and_any_bytes_as_its_value_are_judged_within_bounds() {
+    bounded(&schema::TARGET, 4_000);
 }
 
 #[test]
