@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod output;
 mod pages;
+mod sim;
 mod topics;
 mod topology;
 mod worker;
@@ -60,6 +61,7 @@ enum Command {
     /// Make the topics of a region, or compare them with what is recommended
     #[command(subcommand)]
     Topics(topics::TopicsCommand),
+    Sim(sim::SimArgs),
     Doctor(doctor::DoctorArgs),
     /// Look at changes that could not be applied, and offer them again
     #[command(subcommand, name = "dead-letter")]
@@ -83,7 +85,12 @@ impl ConfigArg {
 /// Parses the arguments of this process, runs the command and answers its exit code.
 pub fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
-    let default_level = if matches!(cli.command, Command::Worker(_)) { "info" } else { "warn,librdkafka=off,rdkafka=off" };
+    let default_level = match cli.command {
+        Command::Worker(_) => "info",
+        // What simulated workers complain of is what is done to them.
+        Command::Sim(_) => "off",
+        _ => "warn,librdkafka=off,rdkafka=off",
+    };
     let level = cli.log_level.as_deref().unwrap_or(default_level);
     let outcome = logging::start(level, cli.log_format).and_then(|()| cli.command.run());
     match outcome {
@@ -105,6 +112,7 @@ impl Command {
             Command::Demo(args) => demo::run(&args),
             Command::Topology(command) => topology::run(&command),
             Command::Topics(command) => topics::run(&command),
+            Command::Sim(args) => sim::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::DeadLetter(command) => dead_letter::run(&command),
         }

@@ -9,7 +9,6 @@ mod content;
 mod network;
 mod oracle;
 mod pace;
-mod random;
 mod report;
 mod run;
 mod status;

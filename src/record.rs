@@ -15,3 +15,4 @@ pub(crate) mod metadata;
 pub mod raw;
 pub mod reason;
 pub mod schema;
+pub mod size;

@@ -2,7 +2,7 @@
 //!
 //! The files are the record's way through it: [`partition_group`] buffers what was polled, [`graph`] walks it
 //! through the processors, [`items`] holds the winners under way, [`lane`] batches them for the vector store,
-//! [`settlement`] says up to where each source is settled, [`reassert`] writes again what a lost reply or a
+//! [`parking`] keeps back the changes of collections whose lanes are held up, [`settlement`] says up to where each source is settled, [`reassert`] writes again what a lost reply or a
 //! zombie may have undone. [`stream_task`] ties them together; it acts by leaving [`command`]s.
 
 pub mod command;
@@ -11,6 +11,7 @@ pub mod heartbeat;
 pub mod items;
 pub mod lane;
 pub mod metrics;
+pub mod parking;
 pub mod partition_group;
 pub mod reassert;
 pub mod settings;

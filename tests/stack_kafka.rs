@@ -13,7 +13,8 @@ mod member;
 use broker::RealLog;
 use driftless::base::error::Remedy;
 use driftless::base::ids::TopicPartition;
-use driftless::port::log::{LogEvent, LogReader};
+use driftless::port::log::{Append, LogEvent, LogReader};
+use driftless::record::size::{COPY_BYTES_MAX, RECORD_BYTES_MAX};
 use driftless::testing::conformance::log::{self, LogUnderTest, Member, append, plain, read_to_end, until};
 use std::sync::Arc;
 use std::time::Duration;
@@ -210,6 +211,34 @@ fn an_appender_that_meets_no_broker_gives_records_back_when_its_queue_is_full() 
         Err(AppendRefused::QueueFull(back)) => assert_eq!(back.value.as_deref(), Some(&b"the eleventh"[..])),
         other => panic!("taken beyond the limit: {other:?}"),
     }
+}
+
+/// What `record/size.rs` rests on.
+#[test]
+fn a_topic_takes_more_than_a_copy_may_have_and_a_copy_of_the_largest_record_is_taken() {
+    let Some(mut real) = RealLog::connect() else { return };
+    let (source, copies) = (real.unique("large"), real.unique("copies"));
+    real.create_topic_for(&source, 1 << 20);
+    real.create_topic_for(&copies, COPY_BYTES_MAX);
+    let at = TopicPartition::new(source, 0);
+    real.append_compressed(&at, &vec![0; COPY_BYTES_MAX + 1]);
+    let value_bytes =
+        |real: &mut RealLog, at: &TopicPartition| read_to_end(real, at, 0).0[0].value.as_ref().map(bytes::Bytes::len);
+    assert_eq!(value_bytes(&mut real, &at), Some(COPY_BYTES_MAX + 1), "compressed, it is small");
+
+    let to = TopicPartition::new(copies, 0);
+    let detail = ("driftless.detail".into(), Some(vec![b'x'; 4 << 10].into()));
+    let largest = Append { to: to.clone(), key: None, value: Some(vec![0; RECORD_BYTES_MAX].into()), headers: vec![detail] };
+    let mut appender = real.appender();
+    appender.append(largest, 1).unwrap();
+    let mut acks = Vec::new();
+    until(&mut real, "the ack", |_| {
+        appender.poll_acks(&mut acks);
+        acks.pop()
+    })
+    .outcome
+    .expect("it fits");
+    assert_eq!(value_bytes(&mut real, &to), Some(RECORD_BYTES_MAX));
 }
 
 #[test]

@@ -178,6 +178,12 @@ fn every_kind_of_index_is_created_as_configured_and_found_so_again() {
     milvus.runtime.block_on(admin.prepare(&collections)).expect("created");
     let findings = milvus.runtime.block_on(admin.check(&collections)).expect("checked");
     assert_eq!(findings, []);
+
+    // Another index serves: a worker starts, and says so.
+    let other =
+        CollectionSpec { index: IndexKind::Hnsw { m: 8, ef_construction: 64 }, ..collections.get(CollectionId(0)).clone() };
+    let warnings = milvus.runtime.block_on(admin.prepare(&Collections::new(vec![other]))).expect("it is no fault");
+    assert!(matches!(&warnings[..], [warning] if warning.problem.contains("the index is")), "{warnings:?}");
 }
 
 #[test]

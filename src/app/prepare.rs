@@ -2,7 +2,7 @@
 //! than by a task that can't be restored.
 
 use crate::adapter::kafka::{KafkaLogReader, KafkaSettings};
-use crate::adapter::milvus::{MilvusAdmin, MilvusCredentials, MilvusSettings, Severity};
+use crate::adapter::milvus::{MilvusAdmin, MilvusCredentials, MilvusSettings};
 use crate::adapter::registry::{RegistryAddress, RegistryClient};
 use crate::base::error::{Error, Result};
 use crate::base::ids::Region;
@@ -91,18 +91,8 @@ pub fn own_schema_id(config: &Config) -> Result<u32> {
 /// Collections made where they may be, compared with the configuration, loaded.
 pub async fn prepare_milvus(config: &Config) -> Result<()> {
     let admin = MilvusAdmin::connect(&milvus_settings(config)).await?;
-    admin.prepare(&config.collections).await?;
-    let findings = admin.check(&config.collections).await?;
-    let mut refused = Vec::new();
-    for finding in findings {
-        match finding.severity {
-            Severity::Refuse => {
-                refused.push(format!("collection {}: {}; {}", finding.collection, finding.problem, finding.remedy))
-            }
-            Severity::Warn => {
-                tracing::warn!(collection = %finding.collection, remedy = %finding.remedy, "{}", finding.problem);
-            }
-        }
+    for finding in admin.prepare(&config.collections).await? {
+        tracing::warn!(collection = %finding.collection, remedy = %finding.remedy, "{}", finding.problem);
     }
-    if refused.is_empty() { Ok(()) } else { Err(Error::refuse(refused.join("\n"))) }
+    Ok(())
 }

@@ -54,8 +54,9 @@ Examples:
   driftless dead-letter list --config us.toml --reason late --reason early --limit 20
   driftless dead-letter list --config us.toml --json | jq -r '.[].reason' | sort | uniq -c
 
-Reasons: null-value, malformed, unknown-schema, unknown-collection, bad-id, foreign-origin, early,
-late, bad-dimension, not-finite, reserved-key, metadata-too-large, refused-by-milvus
+Reasons: too-large, null-value, malformed, unknown-schema, unknown-collection, bad-id,
+foreign-origin, early, late, below-floor, bad-dimension, not-finite, reserved-key,
+metadata-too-large, refused-by-milvus
 
 Exit codes: 0 listed, 1 failed, 2 wrong usage or configuration")]
 pub struct ListArgs {

@@ -1,6 +1,5 @@
 //! A planned change's content, and the message that carries it.
 
-use super::random::SplitMix64;
 use super::workload::{Flaw, PlannedChange, PlannedStamp, REGIONS};
 use crate::adapter::embedded::schema::OUR_SCHEMA_ID;
 use crate::base::ids::VectorId;
@@ -9,6 +8,7 @@ use crate::merge::hlc::Hlc;
 use crate::record::avro::{self, Fields, WireOp};
 use crate::record::change::MetaValue;
 use crate::record::framing;
+use crate::testing::random::SplitMix64;
 use bytes::Bytes;
 
 pub(super) const COLLECTION: &str = "documents";

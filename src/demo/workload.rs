@@ -4,8 +4,8 @@
 //! and its stamp is an offset to the run's start. So the winner of every row is known beforehand
 //! (see [`oracle`](super::oracle)), however fast the run is and however its threads interleave.
 
-use super::random::SplitMix64;
 use crate::record::reason::Reason;
+use crate::testing::random::SplitMix64;
 
 /// The regions and how far each one's clock is off: within what admission takes for good.
 pub(super) const REGIONS: [(&str, i64); 3] = [("us", 0), ("eu", 20_000), ("ap", -15_000)];

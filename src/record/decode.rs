@@ -1,7 +1,7 @@
 //! From a message to a [`Change`] whose header is good, or to the reason why not; and from a winner's
 //! encoded body to a row.
 //!
-//! The order of the checks is part of the contract, since every region must refuse alike: null value,
+//! The order of the checks is part of the contract, since every region must refuse alike: size, null value,
 //! framing, writer schema, header (of another writer's Avro and of JSON: the whole body), collection, id,
 //! origin; then, for a winner, the body's encoding to its last byte, dimension, finiteness of vector and
 //! metadata, metadata keys, metadata size. A loser's body is never looked at.
@@ -20,6 +20,7 @@ use crate::record::metadata::{self, MetaEntries};
 use crate::record::raw::RawRecord;
 use crate::record::reason::{Reason, Rejection};
 use crate::record::schema::{SchemaLookup, SchemaSource, WriterSchema};
+use crate::record::size;
 use bytes::Bytes;
 
 /// What a message turned out to be.
@@ -34,7 +35,7 @@ pub enum Decoded {
     NeedsSchema(RawRecord),
 }
 
-/// Reads the header and judges framing, collection, id and origin, in that order (an id's form depends on its
+/// Reads the header and judges size, framing, collection, id and origin, in that order (an id's form depends on its
 /// collection). `origin` is the region that the record's topic stands for.
 pub fn decode(record: RawRecord, origin: &Region, collections: &Collections, schemas: &mut dyn SchemaSource) -> Decoded {
     let judge = Judge { origin, collections };
@@ -73,6 +74,7 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     fn record(&self, record: &RawRecord, schemas: &mut dyn SchemaSource) -> Result<Read, Stop> {
+        size::judge(record)?;
         let Some(value) = &record.value else {
             return Err(Rejection::new(Reason::NullValue, "the record has no value").into());
         };

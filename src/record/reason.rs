@@ -5,6 +5,7 @@ use std::fmt;
 /// The code in the header `driftless.reason` of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
+    TooLarge,
     NullValue,
     Malformed,
     UnknownSchema,
@@ -22,7 +23,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 14] = [
+    pub const ALL: [Reason; 15] = [
+        Reason::TooLarge,
         Reason::NullValue,
         Reason::Malformed,
         Reason::UnknownSchema,
@@ -41,6 +43,7 @@ impl Reason {
 
     pub fn code(self) -> &'static str {
         match self {
+            Reason::TooLarge => "too-large",
             Reason::NullValue => "null-value",
             Reason::Malformed => "malformed",
             Reason::UnknownSchema => "unknown-schema",
@@ -69,6 +72,9 @@ impl fmt::Display for Reason {
     }
 }
 
+/// A detail that quotes what it was given must still fit into a header beside it.
+const DETAIL_BYTES_MAX: usize = 4 << 10;
+
 /// A refusal: the code for machines, the detail for people (what was found, what was expected).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
@@ -77,13 +83,36 @@ pub struct Rejection {
 }
 
 impl Rejection {
+    /// A long detail is cut.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        let mut detail = detail.into();
+        if detail.len() > DETAIL_BYTES_MAX {
+            let end = (0..=DETAIL_BYTES_MAX).rev().find(|end| detail.is_char_boundary(*end));
+            detail.truncate(end.unwrap_or_default());
+            detail.push('…');
+        }
+        Self { reason, detail }
     }
 }
 
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.reason, self.detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_detail_is_cut_between_two_characters() {
+        let cut = |text: String| Rejection::new(Reason::Malformed, text).detail;
+        assert_eq!(cut("x".repeat(DETAIL_BYTES_MAX)), "x".repeat(DETAIL_BYTES_MAX));
+        assert_eq!(cut("x".repeat(DETAIL_BYTES_MAX + 1)), "x".repeat(DETAIL_BYTES_MAX) + "…");
+        assert_eq!(
+            cut("x".to_owned() + &"é".repeat(DETAIL_BYTES_MAX)),
+            "x".to_owned() + &"é".repeat(DETAIL_BYTES_MAX / 2 - 1) + "…"
+        );
     }
 }

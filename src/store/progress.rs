@@ -26,6 +26,18 @@ pub struct SourceProgress {
     pub last_fingerprint: Option<u64>,
     /// The A up to which all of the source is settled.
     pub frontier: Option<UnixMs>,
+    /// An earlier settled place, at which the topic was last looked at and found to be the same. What was read since
+    /// says nothing of that: of a topic made anew, the last settled record is its own.
+    pub confirmed: Option<ConfirmedPlace>,
+}
+
+/// The offset after a settled record, and what that record is told again by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfirmedPlace {
+    pub next_offset: i64,
+    /// In Unix ms.
+    pub appended_at: i64,
+    pub fingerprint: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +100,8 @@ struct WrittenSource {
     last_appended_at: Option<i64>,
     last_fingerprint: Option<u64>,
     frontier: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    confirmed: Option<ConfirmedPlace>,
 }
 
 impl From<&Progress> for Written {
@@ -99,6 +113,7 @@ impl From<&Progress> for Written {
             last_appended_at: source.last_appended_at.map(|at| at.0),
             last_fingerprint: source.last_fingerprint,
             frontier: source.frontier.map(|at| at.0),
+            confirmed: source.confirmed,
         });
         Self {
             sources: sources.collect(),
@@ -120,6 +135,7 @@ impl From<Written> for Progress {
             last_appended_at: source.last_appended_at.map(UnixMs),
             last_fingerprint: source.last_fingerprint,
             frontier: source.frontier.map(UnixMs),
+            confirmed: source.confirmed,
         });
         Self {
             sources: sources.collect(),
@@ -139,7 +155,8 @@ mod tests {
     const GOLDEN: &str = concat!(
         "\u{1}",
         r#"{"sources":[{"topic":"vector-cdc","partition":3,"next_offset":42,"last_appended_at":1700000000000,"#,
-        r#""last_fingerprint":18446744073709551615,"frontier":1700000000001},"#,
+        r#""last_fingerprint":18446744073709551615,"frontier":1700000000001,"#,
+        r#""confirmed":{"next_offset":40,"appended_at":1699999999999,"fingerprint":5}},"#,
         r#"{"topic":"us.vector-cdc","partition":3,"next_offset":0,"last_appended_at":null,"last_fingerprint":null,"#,
         r#""frontier":null}],"floor":111411200000000000,"written_at":7,"closed":true,"epoch":2}"#
     );
@@ -152,6 +169,7 @@ mod tests {
             last_appended_at: Some(UnixMs(1_700_000_000_000)),
             last_fingerprint: Some(u64::MAX),
             frontier: Some(UnixMs(1_700_000_000_001)),
+            confirmed: Some(ConfirmedPlace { next_offset: 40, appended_at: 1_699_999_999_999, fingerprint: 5 }),
         };
         let mirror = SourceProgress {
             topic: "us.vector-cdc".to_owned(),
@@ -160,6 +178,7 @@ mod tests {
             last_appended_at: None,
             last_fingerprint: None,
             frontier: None,
+            confirmed: None,
         };
         let floor = Some(Hlc::at(UnixMs(1_700_000_000_000)));
         Progress { sources: vec![own, mirror], floor, written_at: 7, closed: true, epoch: 2, suspect_from: None }
@@ -176,6 +195,14 @@ mod tests {
     fn what_a_newer_worker_adds_is_passed_over() {
         let newer = GOLDEN.replace(r#""floor""#, r#""added":{"x":[1]},"floor""#).replace(r#""topic""#, r#""new":1,"topic""#);
         assert_eq!(Progress::decode(newer.as_bytes()).unwrap(), progress());
+    }
+
+    #[test]
+    fn what_an_older_worker_wrote_is_read_without_what_it_did_not_know() {
+        let older = GOLDEN.replace(r#","confirmed":{"next_offset":40,"appended_at":1699999999999,"fingerprint":5}"#, "");
+        let mut expected = progress();
+        expected.sources[0].confirmed = None;
+        assert_eq!(Progress::decode(older.as_bytes()).unwrap(), expected);
     }
 
     #[test]

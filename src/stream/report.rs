@@ -46,6 +46,8 @@ pub struct TaskReport {
     pub store_bytes: usize,
     pub buffered_bytes: usize,
     pub in_flight: usize,
+    /// By collection: changes passed over because the vector store does not take its rows, and not yet judged.
+    pub parked: BTreeMap<String, u64>,
     /// Wall time of the floor, in Unix ms.
     pub floor_ms: Option<i64>,
 }
@@ -67,15 +69,16 @@ pub struct SourceReport {
 impl TaskReport {
     pub fn of(task: &StreamTask, state: &'static str) -> Self {
         let sources = (0..task.source_count()).map(|index| {
-            let (region, topic, settlement) = task.source(index);
+            let (region, topic) = task.source(index);
+            let settled = task.settled(index);
             SourceReport {
                 region: region.to_string(),
                 topic: topic.to_string(),
                 present: task.is_present(index),
-                next_offset: settlement.next_offset(),
-                frontier_ms: settlement.frontier().map(|at| at.0),
-                open_records: settlement.open_records(),
-                oldest_open_ms: settlement.oldest_open().map(|at| at.0),
+                next_offset: settled.next_offset,
+                frontier_ms: settled.frontier.map(|at| at.0),
+                open_records: task.open_records(index),
+                oldest_open_ms: task.oldest_open(index).map(|at| at.0),
             }
         });
         Self {
@@ -87,6 +90,7 @@ impl TaskReport {
             store_bytes: task.store().memory_bytes(),
             buffered_bytes: task.buffered_bytes(),
             in_flight: task.items_in_flight(),
+            parked: task.parked(),
             floor_ms: task.floor().map(|floor| floor.wall().0),
         }
     }
@@ -101,6 +105,7 @@ impl TaskReport {
             store_bytes: 0,
             buffered_bytes: 0,
             in_flight: 0,
+            parked: BTreeMap::new(),
             floor_ms: None,
         }
     }

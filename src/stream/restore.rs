@@ -15,9 +15,9 @@ use crate::record::raw::RawRecord;
 use crate::store::VersionStore;
 use crate::store::entry::{Entry, EntryError, FORGOTTEN_HEADER, parse_version_text};
 use crate::store::memory::MemoryStore;
-use crate::store::progress::{PROGRESS_KEY, Progress, ProgressError};
+use crate::store::progress::{PROGRESS_KEY, Progress, ProgressError, SourceProgress};
 use crate::store::row_key;
-use crate::stream::source_check::{Patience, check};
+use crate::stream::source_check::{Checked, Patience, check};
 use crate::task::settings::TaskTopics;
 use crate::task::settlement::Mark;
 use crate::task::stream_task::{Restored, SourceStart};
@@ -126,8 +126,8 @@ impl Restore {
         let progress = image.progress.as_ref().map(|(progress, _)| progress);
         let mut sources = Vec::new();
         for (region, topic) in &self.request.sources {
-            let start = start_of(region, topic, progress);
-            let checked = check(reader, start, self.request.task.partition, partitions)?;
+            let known = progress.and_then(|progress| progress.sources.iter().find(|source| *source.topic == **topic));
+            let checked = check_start(reader, start_of(region, topic, known), known, self.request.task.partition, partitions)?;
             warnings.extend(checked.warning);
             sources.push(checked.start);
         }
@@ -165,8 +165,28 @@ impl Restore {
     }
 }
 
-fn start_of(region: &Region, topic: &Arc<str>, progress: Option<&Progress>) -> SourceStart {
-    let known = progress.and_then(|progress| progress.sources.iter().find(|source| *source.topic == **topic));
+/// Both places that progress remembers are looked at. A topic that was made anew and read past before anybody saw
+/// it bears out the later one by itself.
+fn check_start(
+    reader: &mut dyn LogReader,
+    start: SourceStart,
+    known: Option<&SourceProgress>,
+    partition: i32,
+    partitions: i32,
+) -> Result<Checked> {
+    let confirmed = known.and_then(|source| source.confirmed).filter(|place| place.next_offset != start.next_offset);
+    if let Some(place) = confirmed {
+        let mark = Some(Mark { appended_at: UnixMs(place.appended_at), fingerprint: place.fingerprint });
+        let older = SourceStart { next_offset: place.next_offset, mark, ..start.clone() };
+        let checked = check(reader, older, partition, partitions)?;
+        if checked.replay {
+            return Ok(checked);
+        }
+    }
+    check(reader, start, partition, partitions)
+}
+
+fn start_of(region: &Region, topic: &Arc<str>, known: Option<&SourceProgress>) -> SourceStart {
     let mark = known.and_then(|source| {
         let (appended_at, fingerprint) = (source.last_appended_at?, source.last_fingerprint?);
         Some(Mark { appended_at, fingerprint })

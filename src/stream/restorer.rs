@@ -3,11 +3,11 @@
 
 use crate::base::error::{Error, Remedy, Result};
 use crate::base::ids::{TaskId, TopicPartition};
-use crate::port::log::{LogReader, Wake};
+use crate::port::log::{Bounds, LogReader, Wake};
 use crate::record::raw::RawRecord;
 use crate::stream::restore::{Restore, RestoreRequest, RestoreResult};
 use crate::stream::source_check::{Checked, Patience, check};
-use crate::task::command::Reading;
+use crate::task::command::{Part, Reading};
 use crate::task::stream_task::SourceStart;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use std::collections::VecDeque;
@@ -39,10 +39,7 @@ pub enum Reply {
     Read {
         task: TaskId,
         life: u32,
-        reading: Reading,
-        records: Vec<RawRecord>,
-        next: i64,
-        until: i64,
+        part: Part,
     },
     SourceChecked {
         task: TaskId,
@@ -53,7 +50,7 @@ pub enum Reply {
 }
 
 /// A stream thread's end: requests out, replies in. The number of requests under way is bounded by the tasks:
-/// each has one restore, or a few reads.
+/// each has one restore, or a few reads, of parked changes one for each source and collection.
 pub struct RestorerHandle {
     requests: Sender<Request>,
     replies: Receiver<Reply>,
@@ -195,8 +192,10 @@ fn answer(request: &Request, reader: &mut dyn LogReader) -> Result<Reply> {
     match request {
         Request::Restore(request) => Err(Error::fatal(format_args!("the restore of {} is not a read", request.task))),
         Request::Read { task, life, partition, from, until, reading } => {
-            let (records, next) = read_range(reader, partition, *from, *until)?;
-            Ok(Reply::Read { task: *task, life: *life, reading: *reading, records, next, until: *until })
+            let bounds = reader.bounds(partition)?;
+            let (records, next) = read_range(reader, partition, bounds, *from, *until)?;
+            let part = Part { reading: *reading, records, next, until: *until, bounds };
+            Ok(Reply::Read { task: *task, life: *life, part })
         }
         Request::CheckSource { task, life, index, start, partitions } => {
             let checked = check(reader, start.clone(), task.partition, *partitions)?;
@@ -206,8 +205,13 @@ fn answer(request: &Request, reader: &mut dyn LogReader) -> Result<Reply> {
 }
 
 /// Records in `[from, until)`, as many as one answer holds, and the offset to go on from.
-fn read_range(reader: &mut dyn LogReader, partition: &TopicPartition, from: i64, until: i64) -> Result<(Vec<RawRecord>, i64)> {
-    let bounds = reader.bounds(partition)?;
+fn read_range(
+    reader: &mut dyn LogReader,
+    partition: &TopicPartition,
+    bounds: Bounds,
+    from: i64,
+    until: i64,
+) -> Result<(Vec<RawRecord>, i64)> {
     let (mut next, until) = (from.max(bounds.first), until.min(bounds.end));
     let mut records: Vec<RawRecord> = Vec::new();
     if next >= until {

@@ -295,11 +295,10 @@ impl StreamThread {
             match reply {
                 Reply::Restored { task, life, result } => self.activate(task, life, *result, now)?,
                 Reply::RestoreFailed { task, life, error } => self.restore_failed(task, life, &error, now),
-                Reply::Read { life, reading, records, next, until, .. } => {
+                Reply::Read { life, part, .. } => {
                     let mut commands = std::mem::take(&mut self.commands);
                     let mut schemas = std::mem::replace(&mut self.ports.schemas, Box::new(NoSchemas));
-                    let done = self
-                        .with_life(life, |task| task.read(reading, records, next, until, now, schemas.as_mut(), &mut commands));
+                    let done = self.with_life(life, |task| task.read(part, now, schemas.as_mut(), &mut commands));
                     self.ports.schemas = schemas;
                     self.commands = commands;
                     self.cure(done, now)?;
@@ -418,6 +417,10 @@ impl StreamThread {
         metrics::gauge!(metric::STORE_ENTRIES).set(sum(|task| task.entries));
         metrics::gauge!(metric::STORE_BYTES).set(sum(|task| task.store_bytes));
         metrics::gauge!(metric::BUFFERED_BYTES).set(sum(|task| task.buffered_bytes));
+        for (_, spec) in self.settings.collections.iter() {
+            let waiting: u64 = report.tasks.iter().filter_map(|task| task.parked.get(&spec.name)).sum();
+            metrics::gauge!(metric::PARKED_CHANGES, "collection" => spec.name.clone()).set(waiting as f64);
+        }
         for (origin, frontier_ms) in report.oldest_frontiers() {
             let age_ms = now.wall.since_ms(UnixMs(frontier_ms)).max(0);
             metrics::gauge!(metric::FRONTIER_AGE_SECONDS, "origin" => origin).set(age_ms as f64 / 1_000.0);

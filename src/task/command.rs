@@ -1,8 +1,9 @@
 //! What a task wants done: the only way in which it acts. The stream thread carries the commands out.
 
 use crate::base::ids::{CollectionId, TopicPartition};
-use crate::port::log::Append;
+use crate::port::log::{Append, Bounds};
 use crate::port::vector::StoreRequest;
+use crate::record::raw::RawRecord;
 use std::collections::VecDeque;
 
 /// Whose answer it is: the life of a task that asked, what for, and which one. Answers to an earlier life of a
@@ -89,6 +90,20 @@ pub enum Reading {
     Reappend,
     /// Winners to be written to the vector store again.
     Reassert,
+    /// Parked changes of a collection, from one of the task's sources; `id` names the read.
+    Parked { collection: CollectionId, source: usize, id: u32 },
+}
+
+/// The answer to [`Command::Read`], or a part of it: `records` lie in `[from, next)`.
+#[derive(Debug)]
+pub struct Part {
+    pub reading: Reading,
+    pub records: Vec<RawRecord>,
+    /// Where to go on reading; at or beyond `until` there is nothing more.
+    pub next: i64,
+    pub until: i64,
+    /// What the partition had when it was read.
+    pub bounds: Bounds,
 }
 
 /// Commands in the order in which they must be carried out.

@@ -27,6 +27,8 @@ const BATCH_BYTES_STEP: usize = 64 << 10;
 const REFUSED_IN_A_ROW_MAX: u32 = 32;
 /// Tries of a single row then.
 const REFUSED_ATTEMPTS_MAX: u32 = 8;
+/// A batch that has had no answer for so long holds its lane up.
+const ANSWER_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Batch {
@@ -268,9 +270,36 @@ impl Lane {
         }
     }
 
+    /// Everything in it, if its batch was turned down and waits to be sent again: let go by a task that ends, so that
+    /// its drain does not wait for the vector store to change its mind.
+    pub fn let_go(&mut self) -> Vec<ItemId> {
+        let State::Waiting { batch, .. } = &mut self.state else { return Vec::new() };
+        let mut items = std::mem::take(&mut batch.items);
+        items.extend(self.halves.drain(..).flatten());
+        items.append(&mut self.open);
+        self.open_by_key.clear();
+        (self.open_bytes, self.state) = (0, State::Idle);
+        items
+    }
+
     /// As much waits behind the batch in flight as may: nothing more is to be taken in (INV-8).
     pub fn is_full(&self) -> bool {
         self.open_bytes >= self.batch_bytes_max
+    }
+
+    /// Rows in it, sent or not.
+    pub fn rows(&self) -> usize {
+        let halves: usize = self.halves.iter().map(Vec::len).sum();
+        self.open.len() + halves + self.sealed_items().len()
+    }
+
+    /// The vector store does not take this collection's rows: it has turned a batch down, or owes an answer for long.
+    pub fn is_held_up(&self, now: Now) -> bool {
+        match &self.state {
+            State::Idle => !self.halves.is_empty(),
+            State::InFlight { batch, since } => batch.attempts > 0 || now.since(*since) >= ANSWER_WAIT,
+            State::Waiting { .. } => true,
+        }
     }
 
     /// When something will be due, if nothing else happens before.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskSettings {
-    /// Polled and not yet processed bytes of one task; reaching it pauses its sources.
+    /// Polled and not yet processed bytes of one task; reaching it pauses its sources. A collection whose rows are not
+    /// taken may have a quarter of it more; what else waits of it stays in the log.
     pub buffer_bytes_max: usize,
     /// Bytes of a batch as it is sent at most; also what may wait behind the batch in flight.
     pub batch_bytes_max: usize,

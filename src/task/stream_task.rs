@@ -6,7 +6,8 @@
 //!                        │                            │ answered
 //!                        │                            ▼
 //!                        │         vectors changelog ► versions changelog ► store, tickets released
-//!                        └► dead letter, conflict, re-key (each holds its ticket)
+//!          │             └► dead letter, conflict, re-key (each holds its ticket)
+//!          └► parked, while the vector store takes other collections' rows and not this one's
 //!  tick ► batches due, progress, heartbeat, tombstones, re-assertions
 //! ```
 //!
@@ -15,10 +16,11 @@
 mod answers;
 mod commit;
 mod effects;
+mod parked;
 mod repair;
 
 use crate::base::error::Result;
-use crate::base::ids::{Region, RowKey, TaskId};
+use crate::base::ids::{Region, RowKey, TaskId, TopicPartition};
 use crate::base::time::{Now, UnixMs};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
@@ -32,10 +34,11 @@ use crate::task::heartbeat::{Pulse, disagreements};
 use crate::task::items::{Items, VersionsView};
 use crate::task::lane::Lane;
 use crate::task::metrics::{TaskMetrics, Totals};
+use crate::task::parking::Parking;
 use crate::task::partition_group::PartitionGroup;
 use crate::task::reassert::Reassert;
 use crate::task::settings::{TaskSettings, TaskTopics};
-use crate::task::settlement::{Mark, Settlement, Ticket};
+use crate::task::settlement::{Mark, Place, Settlement, Ticket};
 use crate::topology::node::{Context, Message, TaskContext};
 use commit::Committing;
 use std::sync::Arc;
@@ -54,6 +57,12 @@ pub struct SourceStart {
     pub frontier: Option<UnixMs>,
     /// The topic is there and agrees with the others; otherwise it is taken up when it does.
     pub present: bool,
+}
+
+impl SourceStart {
+    fn place(&self) -> Place {
+        Place { next_offset: self.next_offset, mark: self.mark, frontier: self.frontier }
+    }
 }
 
 /// What the restore hands over.
@@ -106,6 +115,7 @@ pub struct StreamTask {
     store: Box<dyn VersionStore>,
     items: Items,
     lanes: Vec<Lane>,
+    parking: Parking,
     /// Tickets held open by an append that is not an item's, by the id in its token.
     holds: Vec<Option<Ticket>>,
     free_holds: Vec<u32>,
@@ -137,13 +147,14 @@ impl StreamTask {
     pub fn new(setup: TaskSetup, restored: Restored, now: Now) -> Self {
         let TaskSetup { context, topics, settings, life, graph } = setup;
         let regions: Vec<Region> = restored.sources.iter().map(|source| source.region.clone()).collect();
-        let lanes = context.collections.iter().map(|(id, _)| Lane::new(id, &settings)).collect();
+        let lanes: Vec<Lane> = context.collections.iter().map(|(id, _)| Lane::new(id, &settings)).collect();
         let mut reassert = Reassert::default();
         if let Some(from) = restored.reassert_from {
             reassert.after_unclean_end(from, now.monotonic + settings.safety_window);
         }
         let mut task = Self {
             group: PartitionGroup::new(regions.len(), settings.buffer_bytes_max),
+            parking: Parking::new(lanes.len(), regions.len(), settings.buffer_bytes_max / 4),
             metrics: TaskMetrics::new(&regions, &context.collections),
             committing: Committing::new(&restored, now),
             pulse: Pulse::new(settings.heartbeat_interval),
@@ -167,7 +178,7 @@ impl StreamTask {
         };
         for (index, start) in restored.sources.into_iter().enumerate() {
             task.sources.push(Source {
-                settlement: Settlement::new(index, start.next_offset, start.mark, start.frontier),
+                settlement: Settlement::new(index, start.place()),
                 next_offered: start.next_offset,
                 anchor: (start.next_offset, start.mark),
                 next_anchor: (start.next_offset, start.mark),
@@ -202,18 +213,24 @@ impl StreamTask {
         self.group.push(source, record);
     }
 
-    /// Processes at most `max` records; answers how many. Stops early where a buffer is at its limit (INV-8).
+    /// Processes at most `max` records, and as many parked ones; answers how many. Stops early where a buffer is at its
+    /// limit (INV-8).
     pub fn process(&mut self, max: usize, now: Now, schemas: &mut dyn SchemaSource, commands: &mut Commands) -> Result<usize> {
+        let parked = self.process_parked(max, now, schemas, commands)?;
         let mut processed = 0;
         self.group.unblock();
-        while processed < max && self.has_room() {
+        while processed < max && self.has_room(now) {
             let Some((source, record)) = self.group.pop() else { break };
             match decode(record, &self.sources[source].region, &self.context.collections, schemas) {
                 Decoded::NeedsSchema(record) => {
                     self.group.block(source, record);
                     continue;
                 }
-                Decoded::Change(change) => self.take_change(source, Message { change, row: None }, now, commands)?,
+                Decoded::Change(change) if self.must_park(change.key.collection, now) => self.park(source, change),
+                Decoded::Change(change) => {
+                    let ticket = self.sources[source].settlement.open(&change.record);
+                    self.take_change(ticket, Message { change, row: None }, now, commands)?;
+                }
                 Decoded::Heartbeat(heartbeat) => self.take_heartbeat(source, &heartbeat, now),
                 Decoded::IgnoredHeartbeat(record, _) => self.settle_at_once(source, &record, "ignored-heartbeat"),
                 Decoded::Rejected(record, rejection) => {
@@ -224,11 +241,12 @@ impl StreamTask {
             }
             processed += 1;
         }
-        Ok(processed)
+        Ok(parked + processed)
     }
 
-    fn take_change(&mut self, source: usize, message: Message, now: Now, commands: &mut Commands) -> Result<()> {
-        let ticket = self.sources[source].settlement.open(&message.change.record);
+    /// Judges a change and carries out what is decided. `ticket` is open.
+    fn take_change(&mut self, ticket: Ticket, message: Message, now: Now, commands: &mut Commands) -> Result<()> {
+        let source = ticket.source;
         let key = message.change.key.clone();
         let record = message.change.record.clone();
         let mut effects = std::mem::take(&mut self.scratch);
@@ -241,7 +259,7 @@ impl StreamTask {
         if let Err(error) = walked {
             return Err(error.context(format_args!("{}[{}] at offset {}", record.topic, record.partition, record.offset)));
         }
-        self.carry_out(source, ticket, &key, &record, &mut effects, now, commands);
+        self.carry_out(ticket, &key, &record, &mut effects, now, commands);
         self.scratch = effects;
         self.release(ticket);
         Ok(())
@@ -269,16 +287,17 @@ impl StreamTask {
         self.release(ticket);
     }
 
-    fn release(&mut self, ticket: Ticket) {
-        self.sources[ticket.source].settlement.release(ticket);
+    /// One thing more must be acknowledged on the ticket's account.
+    fn hold_open(&mut self, ticket: Ticket) {
+        if let Some(settlement) = self.settlement_of(ticket) {
+            settlement.hold(ticket);
+        }
     }
 
-    /// May another record be taken in without passing a limit?
-    fn has_room(&self) -> bool {
-        let open_max = self.settings.items_max * 4;
-        self.items.len() < self.settings.items_max
-            && !self.lanes.iter().any(Lane::is_full)
-            && self.sources.iter().all(|source| source.settlement.open_records() < open_max)
+    fn release(&mut self, ticket: Ticket) {
+        if let Some(settlement) = self.settlement_of(ticket) {
+            settlement.release(ticket);
+        }
     }
 
     /// Sends what is due: batches, re-assertions, the progress record, a heartbeat, forgotten tombstones.
@@ -289,6 +308,9 @@ impl StreamTask {
             self.look_for_what_was_undone(now, commands);
             self.check_sources(now, commands);
             self.answer_misplaced(now, commands);
+            self.read_parked(commands);
+        } else {
+            self.let_go_of_what_is_turned_down();
         }
         for index in 0..self.lanes.len() {
             if !self.committing.is_open() {
@@ -330,8 +352,9 @@ impl StreamTask {
         lanes.chain(repairs).chain(pulse).chain(self.committing.due()).min()
     }
 
+    /// Records that are polled and not yet processed, parked ones included.
     pub fn buffered_bytes(&self) -> usize {
-        self.group.bytes()
+        self.group.bytes() + self.parking.bytes()
     }
 
     pub fn wants_pause(&self, source: usize) -> bool {
@@ -374,17 +397,21 @@ impl StreamTask {
 
     /// The settled offset of each source.
     pub fn positions(&self) -> Vec<i64> {
-        self.sources.iter().map(|source| source.settlement.next_offset()).collect()
+        (0..self.sources.len()).map(|source| self.settled(source).next_offset).collect()
     }
 
     pub fn source_count(&self) -> usize {
         self.sources.len()
     }
 
-    /// Region, topic and settlement of a source.
-    pub fn source(&self, index: usize) -> (&Region, &Arc<str>, &Settlement) {
+    /// Region and topic of a source.
+    pub fn source(&self, index: usize) -> (&Region, &Arc<str>) {
         let source = &self.sources[index];
-        (&source.region, &source.topic, &source.settlement)
+        (&source.region, &source.topic)
+    }
+
+    fn source_partition(&self, index: usize) -> TopicPartition {
+        TopicPartition::new(self.sources[index].topic.clone(), self.context.task.partition)
     }
 
     pub fn is_present(&self, index: usize) -> bool {
@@ -398,6 +425,6 @@ impl StreamTask {
 
     /// Nothing is buffered and nothing is under way.
     pub fn is_idle(&self) -> bool {
-        self.group.is_empty() && self.items.is_empty()
+        self.group.is_empty() && self.items.is_empty() && self.parking.is_empty()
     }
 }

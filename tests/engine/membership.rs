@@ -152,6 +152,41 @@ fn f01_after_a_gap_everything_is_restored_before_anything_is_sent() {
 }
 
 #[test]
+fn f01_after_a_gap_a_source_that_was_paused_before_it_is_read_again() {
+    let mut world = World::new(1);
+    world.settings.task.buffer_bytes_max = 8 << 10;
+    world.settings.task.items_max = 20;
+    let mut worker = world.start();
+    world.settle(&mut [&mut worker]);
+    worker.store().hangs = true;
+    for id in 0..200 {
+        world.upsert("eu", id, 1_000, 0.1);
+    }
+    world.run_in_steps(&mut [&mut worker], 3_000, 100);
+    assert_eq!(worker.pauses(), (1, 0));
+    world.clock.advance(6_000);
+    world.round(&mut [&mut worker]);
+    assert_eq!(worker.task("0_0").state, "restoring");
+    worker.store().hangs = false;
+    world.settle(&mut [&mut worker]);
+    world.upsert("eu", 300, 3_000, 0.3);
+    world.settle(&mut [&mut worker]);
+    assert_oracle(&world, &[], "after the gap");
+}
+
+#[test]
+fn a_member_for_which_no_partition_is_left_is_ready_once_the_group_has_said_so() {
+    let world = World::new(1);
+    let (mut worker, mut other) = (world.start(), world.start());
+    assert!(!worker.report().is_ready() && !other.report().is_ready(), "the group has not answered");
+    world.settle(&mut [&mut worker, &mut other]);
+    let mut tasks = [worker.report().tasks.len(), other.report().tasks.len()];
+    tasks.sort_unstable();
+    assert_eq!(tasks, [0, 1]);
+    assert!(worker.report().is_ready() && other.report().is_ready());
+}
+
+#[test]
 fn f63_a_partition_that_comes_back_after_a_generation_elsewhere_misses_nothing_of_it() {
     let mut world = World::new(2);
     let (mut stalled, mut other) = (world.start(), world.start());

@@ -1,6 +1,6 @@
 //! What must hold in the end, computed from what the producers made and from nothing the engine says.
 
-use crate::world::{DOCUMENTS, Produced, World, row_id};
+use crate::world::{DOCUMENTS, IMAGES, Produced, World, collection_of, row_id};
 use bytes::Bytes;
 use driftless::base::ids::TopicPartition;
 use driftless::record::raw::RawRecord;
@@ -29,7 +29,8 @@ pub fn winners(world: &World) -> BTreeMap<i64, Produced> {
 /// keeps) say what the oracle says.
 pub fn assert_oracle(world: &World, refused: &[i64], when: &str) {
     let winners = winners(world);
-    let rows = world.database.scan(DOCUMENTS);
+    let mut rows = world.database.scan(DOCUMENTS);
+    rows.extend(world.database.scan(IMAGES));
     let expected: BTreeSet<_> = winners
         .values()
         .filter(|change| !change.delete && !refused.contains(&change.id))
@@ -67,7 +68,7 @@ impl Changelogs {
 
     fn assert_holds(&self, change: &Produced, refused: bool, when: &str) {
         let id = change.id;
-        let key = Bytes::from(format!("documents\0{id}"));
+        let key = Bytes::from(format!("{}\0{id}", collection_of(id)));
         let last = self.last_entries.get(&key).unwrap_or_else(|| panic!("the entry of {id} is missing, {when}"));
         let Some(value) = &last.value else {
             assert!(change.delete, "{id} was forgotten and is no tombstone, {when}");

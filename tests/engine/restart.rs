@@ -1,12 +1,13 @@
 //! Restarts with nothing to do, topics read twice, rows that the vector store refuses.
 
 use crate::oracle::{assert_oracle, dead_letters, progress_records};
-use crate::world::{DOCUMENTS, World, row_id};
+use crate::world::{DOCUMENTS, STEP_MS, World, row_id};
 use driftless::base::ids::TopicPartition;
 use driftless::port::vector::StoreError;
 use driftless::store::progress::{PROGRESS_KEY, Progress};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn refuse(world: &World, id: i64) {
     world.database.check_writes_with(Some(Box::new(move |_, batch| match batch.ids.contains(&row_id(id)) {
@@ -117,6 +118,44 @@ fn inv_9_a_refused_winner_that_replaced_another_is_settled_with_its_dead_letter(
     worker.appends().unacked.clear();
     world.settle(&mut [&mut worker]);
     assert_oracle(&world, &[5], "after the dead letter's ack");
+}
+
+#[test]
+fn a_task_that_fails_again_and_again_waits_twice_as_long_each_time_until_it_has_got_on() {
+    let mut world = World::new(1);
+    // Its opening record is committed in each of its lives: to begin is not yet to get on.
+    world.settings.offsets_interval = Duration::ZERO;
+    let mut worker = world.start();
+    world.settle(&mut [&mut worker]);
+    let vectors = world.settings.topics.vectors_changelog(0);
+    world.upsert("eu", 1, 1_000, 0.1);
+    worker.appends().fail_next = Some(vectors.clone());
+    let mut failures = Vec::new();
+    for _ in 0..90_000 / STEP_MS {
+        world.run(&mut [&mut worker], STEP_MS);
+        let mut appends = worker.appends();
+        if appends.fail_next.is_none() {
+            failures.push(world.now().monotonic);
+            appends.fail_next = Some(vectors.clone());
+        }
+    }
+    let waits: Vec<u128> = failures.windows(2).map(|two| (two[1] - two[0]).as_millis()).collect();
+    let expected: [u128; 9] = [0, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000];
+    assert_eq!(waits.len(), expected.len(), "{waits:?}");
+    for (wait, expected) in waits.iter().zip(expected) {
+        assert!((expected..expected + 200).contains(wait), "{waits:?}");
+    }
+    worker.appends().fail_next = None;
+    world.settle(&mut [&mut worker]);
+    // It has got on: the next failure is a first one.
+    worker.appends().fail_next = Some(vectors);
+    world.upsert("eu", 2, 1_000, 0.1);
+    world.run(&mut [&mut worker], 500);
+    assert!(worker.appends().fail_next.is_none());
+    assert_eq!(world.database.rows(DOCUMENTS), 2);
+    let end = world.broker.bounds(&world.produced[0].at).unwrap().end;
+    assert_eq!(worker.source("vector-cdc").next_offset, end, "it waits as if it had not got on");
+    assert_oracle(&world, &[], "after the failures");
 }
 
 /// A successor knows by it that strays may come: without it nothing may be sent.

@@ -148,6 +148,7 @@ fn progress_of_an_older_epoch_does_not_win_whatever_its_place() {
             last_appended_at: None,
             last_fingerprint: None,
             frontier: None,
+            confirmed: None,
         };
         let progress = Progress { sources: vec![source], floor: None, written_at: 0, closed: false, epoch, suspect_from: None };
         world.append(&world.versions_changelog(0), Some(PROGRESS_KEY), Some(progress.encode().into()));

@@ -168,3 +168,80 @@ fn a_topic_that_agrees_only_later_is_taken_up_when_it_does() {
     world.settle(&mut [&mut worker]);
     assert_oracle(&world, &[], "after the mirror was created anew");
 }
+
+/// Read past before anybody looked, its own records bear it out; what was there at the last check does not.
+#[test]
+fn f66_a_topic_created_anew_and_read_past_just_before_the_end_is_found_at_the_next_start() {
+    for closed in [true, false] {
+        let (mut world, mut worker) = with_settled_mirror();
+        world.run_in_steps(&mut [&mut worker], 40_000, 500);
+        recreate_mirror(&mut world, 20);
+        world.run(&mut [&mut worker], 1_000);
+        assert_eq!(worker.source("us.vector-cdc").next_offset, 20, "not read past");
+        assert_eq!(world.database.rows(DOCUMENTS), 10 + 15, "its first five were never seen");
+        if closed {
+            world.stop(worker);
+        } else {
+            worker.kill();
+            world.outlive_session();
+        }
+        let mut next = world.start();
+        world.settle(&mut [&mut next]);
+        assert_oracle(&world, &[], "after the start");
+        // Once found, it is the topic that is known.
+        world.upsert("us", 500, 3_000, 0.7);
+        world.settle(&mut [&mut next]);
+        let polled = next.report().totals.polled();
+        world.run_in_steps(&mut [&mut next], 70_000, 500);
+        assert_eq!(next.report().totals.polled(), polled, "read from its beginning again");
+    }
+}
+
+/// Bytes of a buffer that one source may fill.
+const BUFFER_BYTES_MAX: usize = 8 << 10;
+
+/// A worker whose source us waits for a schema, and is about to be full.
+fn blocked_mirror() -> (World, Worker) {
+    let mut world = World::new(1);
+    world.settings.task.buffer_bytes_max = 2 * BUFFER_BYTES_MAX;
+    world.settings.poll_max = 50;
+    let mut worker = world.start();
+    for id in 0..5 {
+        world.upsert("us", id, 1_000, 0.1);
+    }
+    world.settle(&mut [&mut worker]);
+    worker.silent_registries.lock().unwrap().insert(Region::new("us"));
+    for id in 0..500 {
+        world.upsert("us", 100 + id, 1_000, 0.1);
+    }
+    (world, worker)
+}
+
+#[test]
+fn f65_a_full_source_that_waits_for_a_schema_is_paused_at_once_and_keeps_nobody_waiting() {
+    let (mut world, mut worker) = blocked_mirror();
+    world.run(&mut [&mut worker], 100);
+    assert_eq!(worker.pauses(), (1, 0), "borne like one that is only slow");
+    assert!(worker.task("0_0").buffered_bytes <= 2 * BUFFER_BYTES_MAX);
+    world.upsert("eu", 50, 2_000, 0.2);
+    world.run(&mut [&mut worker], 100);
+    assert_eq!(world.database.rows(DOCUMENTS), 6, "eu waits for us");
+    worker.silent_registries.lock().unwrap().clear();
+    world.settle(&mut [&mut worker]);
+    assert!(worker.consumer().resumes > 0);
+    assert_oracle(&world, &[], "after the registry answers");
+}
+
+#[test]
+fn a_paused_source_that_is_read_from_its_beginning_again_is_not_taken_for_a_paused_one() {
+    let (mut world, mut worker) = blocked_mirror();
+    world.run_in_steps(&mut [&mut worker], 31_000, 500);
+    assert_eq!(worker.pauses(), (1, 0));
+    recreate_mirror(&mut world, 500);
+    world.run_in_steps(&mut [&mut worker], 40_000, 500);
+    assert_eq!(worker.pauses(), (2, 0), "to fetch anew is to resume, and to be paused anew");
+    assert!(worker.task("0_0").buffered_bytes <= 4 * BUFFER_BYTES_MAX, "INV-8");
+    worker.silent_registries.lock().unwrap().clear();
+    world.settle(&mut [&mut worker]);
+    assert_oracle(&world, &[], "after the registry answers");
+}

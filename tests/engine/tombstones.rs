@@ -1,18 +1,19 @@
 //! Deletes stay deletes: tombstones go only when no admissible change can be older.
 
-use crate::oracle::last_of;
+use crate::oracle::{dead_letters, last_of};
 use crate::worker::Worker;
-use crate::world::{DOCUMENTS, HandClock, World};
+use crate::world::{DOCUMENTS, EPOCH_MS, HandClock, World, change, row_id};
 use bytes::Bytes;
 use driftless::adapter::embedded::broker::Message;
 use driftless::adapter::embedded::mirror::MirrorLink;
 use driftless::adapter::embedded::schema::OUR_SCHEMA_ID;
-use driftless::base::ids::TopicPartition;
+use driftless::base::ids::{Region, TopicPartition};
 use driftless::base::time::UnixMs;
 use driftless::record::avro::{self, Fields, WireOp};
 use driftless::record::change::MetaValue;
 use driftless::record::framing;
 use driftless::store::entry::FORGOTTEN_HEADER;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 const LATENESS: Duration = Duration::from_secs(10);
@@ -98,6 +99,37 @@ fn f44_a_tombstone_is_forgotten_below_the_floor_alone_and_old_updates_stay_out_a
     world.broker.append(&update.at, message).unwrap();
     run_with_peer(&world, &mut next, 2);
     assert_eq!((next.report().totals.verdict("below-floor"), world.database.rows(DOCUMENTS)), (1, 0));
+}
+
+/// The region is new here, so its history is no replay; and nobody can tell any more whether one of the deletes that
+/// are forgotten had beaten it.
+#[test]
+fn f44_of_a_region_that_came_later_what_lies_below_the_floor_wins_against_an_entry_or_is_a_dead_letter() {
+    let mut world = world_with_heartbeats();
+    let mut worker = world.start();
+    world.upsert("eu", 1, 0, 0.1);
+    run_with_peer(&world, &mut worker, 120);
+    let floor_ms = worker.task("0_0").floor_ms.unwrap() - EPOCH_MS;
+    assert!(floor_ms > 40_000);
+    world.stop(worker);
+    world.settings.regions.push(Region::new("ap"));
+    world.create_mirror("ap", 1);
+    let bring = |id: i64, ms: i64| {
+        let body = change(WireOp::Upsert, "ap", id, ms, &[0.5, 0.5]);
+        let value = Some(Bytes::from(framing::frame(OUR_SCHEMA_ID, &body)));
+        let message =
+            Message { key: Some(id.to_string().into()), value, headers: Vec::new(), timestamp: Some(UnixMs(EPOCH_MS + ms)) };
+        world.broker.append(&TopicPartition::new("ap.vector-cdc", 0), message).unwrap()
+    };
+    let [_, beaten_or_not, _] = [bring(1, 1_000), bring(2, 2_000), bring(3, floor_ms + 5_000)];
+    let mut next = world.start();
+    run_with_peer(&world, &mut next, 3);
+    let place = ("ap.vector-cdc".to_owned(), 0, beaten_or_not, "below-floor".to_owned());
+    assert_eq!(dead_letters(&world), BTreeSet::from([place]));
+    let rows = world.database.scan(DOCUMENTS);
+    assert_eq!(rows.keys().cloned().collect::<Vec<_>>(), [row_id(1), row_id(3)]);
+    assert_eq!(rows[&row_id(1)].version.origin, Region::new("ap"));
+    assert_eq!(next.report().totals.verdict("below-floor"), 0, "nothing was dropped as a replay");
 }
 
 #[test]

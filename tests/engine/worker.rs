@@ -121,6 +121,12 @@ impl Worker {
         self.store.lock().unwrap()
     }
 
+    /// How often sources were paused, and resumed.
+    pub fn pauses(&self) -> (usize, usize) {
+        let consumer = self.consumer();
+        (consumer.pauses, consumer.resumes)
+    }
+
     pub fn consumer(&self) -> MutexGuard<'_, ConsumerLine> {
         self.consumer.lock().unwrap()
     }

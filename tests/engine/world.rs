@@ -26,6 +26,9 @@ use std::time::Duration;
 
 pub const APPLICATION: &str = "driftless";
 pub const DOCUMENTS: CollectionId = CollectionId(0);
+/// A second collection, in worlds that have it: its ids begin here.
+pub const IMAGES: CollectionId = CollectionId(1);
+pub const FIRST_IMAGE: i64 = 1_000_000;
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Wall time when the clock stands at 0.
 pub const EPOCH_MS: i64 = 1_700_000_000_000;
@@ -79,9 +82,21 @@ impl World {
         world
     }
 
+    /// The same with two collections.
+    pub fn with_images(partitions: i32) -> Self {
+        let specs = vec![spec("documents"), spec("images")];
+        let world = Self::with(specs, "eu", &["eu", "us"], 1, partitions, HandClock::default());
+        world.create_mirror("us", partitions);
+        world
+    }
+
     /// Without any mirror topic.
     pub fn of(region: &str, regions: &[&str], shards: u16, partitions: i32, clock: HandClock) -> Self {
-        let collections = Arc::new(Collections::new(vec![documents()]));
+        Self::with(vec![spec("documents")], region, regions, shards, partitions, clock)
+    }
+
+    fn with(specs: Vec<CollectionSpec>, region: &str, regions: &[&str], shards: u16, partitions: i32, clock: HandClock) -> Self {
+        let collections = Arc::new(Collections::new(specs));
         let broker = Broker::new(Box::new(clock.clone()), SESSION_TIMEOUT);
         let database = Database::new(collections.clone(), Box::new(clock.clone()));
         let names = TopicNames::new(APPLICATION, shards);
@@ -246,7 +261,7 @@ pub fn change(op: WireOp, origin: &str, id: i64, ms: i64, vector: &[f32]) -> Vec
         hlc: stamp(ms),
         origin,
         sequence: 7,
-        collection: "documents",
+        collection: collection_of(id),
         vector_id: &id.to_string(),
         vector,
         metadata: &[],
@@ -257,9 +272,13 @@ pub fn row_id(id: i64) -> VectorId {
     VectorId::Int(id)
 }
 
-fn documents() -> CollectionSpec {
+pub fn collection_of(id: i64) -> &'static str {
+    if id < FIRST_IMAGE { "documents" } else { "images" }
+}
+
+fn spec(name: &str) -> CollectionSpec {
     CollectionSpec {
-        name: "documents".to_owned(),
+        name: name.to_owned(),
         id: IdKind::Int64,
         dimension: 2,
         metric: Metric::L2,

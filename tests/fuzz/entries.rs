@@ -9,7 +9,7 @@ use driftless::base::time::UnixMs;
 use driftless::merge::hlc::Hlc;
 use driftless::merge::version::{ContentHash, Version};
 use driftless::store::entry::{Entry, parse_version_text, version_text};
-use driftless::store::progress::Progress;
+use driftless::store::progress::{ConfirmedPlace, Progress};
 use driftless::store::row_key;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -87,6 +87,11 @@ fn progress(rng: &mut SmallRng) -> Progress {
         source.last_appended_at = rng.random::<bool>().then(|| UnixMs(rng.random()));
         source.last_fingerprint = rng.random::<bool>().then(|| rng.random());
         source.frontier = rng.random::<bool>().then(|| UnixMs(rng.random()));
+        source.confirmed = rng.random::<bool>().then(|| ConfirmedPlace {
+            next_offset: rng.random(),
+            appended_at: rng.random(),
+            fingerprint: rng.random(),
+        });
         progress.sources.push(source);
     }
     progress.floor = rng.random::<bool>().then(|| Hlc(rng.random()));

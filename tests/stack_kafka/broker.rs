@@ -84,6 +84,27 @@ impl RealLog {
         *woken = false;
     }
 
+    /// A topic of one partition that takes batches of so many bytes as they are sent.
+    pub fn create_topic_for(&self, topic: &str, message_bytes_max: usize) {
+        let bytes = message_bytes_max.to_string();
+        self.create(&NewTopic::new(topic, 1, TopicReplication::Fixed(1)).set("max.message.bytes", &bytes));
+    }
+
+    fn create(&self, topic: &NewTopic<'_>) {
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
+        let created = self.runtime.block_on(self.admin.create_topics([topic], &options)).unwrap();
+        created.into_iter().for_each(|result| {
+            result.unwrap();
+        });
+    }
+
+    pub fn append_compressed(&self, to: &TopicPartition, value: &[u8]) {
+        let producer = self.producer(&[("compression.type", "zstd"), ("message.max.bytes", "50000000")]);
+        let record = BaseRecord::<str, [u8]>::to(&to.topic).partition(to.partition).payload(value);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.flush(Duration::from_secs(20)).unwrap();
+    }
+
     pub fn delete_topic(&self, topic: &str) {
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
         let deleted = self.runtime.block_on(self.admin.delete_topics(&[topic], &options)).unwrap();
@@ -162,12 +183,7 @@ impl LogUnderTest for RealLog {
     }
 
     fn create_topic(&mut self, topic: &str, partitions: i32) {
-        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
-        let created = self.runtime.block_on(self.admin.create_topics([&new], &options)).unwrap();
-        created.into_iter().for_each(|result| {
-            result.unwrap();
-        });
+        self.create(&NewTopic::new(topic, partitions, TopicReplication::Fixed(1)));
     }
 
     fn join(&mut self, group: &str, local: &Arc<str>, mirror: &Arc<str>) -> Box<dyn GroupConsumer> {

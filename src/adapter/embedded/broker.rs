@@ -4,6 +4,7 @@
 //! operation at a time; a client's wake must not call back into the broker.
 
 use super::group::{Group, MemberId, News, PartitionCounts};
+pub use super::partition_log::Compaction;
 use super::partition_log::{PartitionLog, StoredRecord};
 use crate::base::error::Error;
 use crate::base::ids::TopicPartition;
@@ -165,6 +166,13 @@ impl Broker {
     /// Deletes what lies below `offset`, as retention does.
     pub fn delete_below(&self, partition: &TopicPartition, offset: i64) -> Result<(), BrokerError> {
         self.lock().log_mut(partition).map(|log| log.delete_below(offset))
+    }
+
+    /// One run of the log cleaner over a partition.
+    pub fn compact(&self, partition: &TopicPartition, compaction: Compaction) -> Result<(), BrokerError> {
+        let mut state = self.lock();
+        let wall = state.clock.now().wall;
+        state.log_mut(partition).map(|log| log.compact(wall, compaction))
     }
 
     /// Uses up one offset without a record, as a transaction marker does.

@@ -59,6 +59,11 @@ impl Group {
         };
         self.members.insert(id, member);
         self.rebalance(counts);
+        // The first answer comes whatever is in it.
+        if let Some(member) = self.members.get_mut(&id).filter(|member| member.news.is_empty()) {
+            member.news.push_back(News::Assigned(Vec::new()));
+            (member.wake)();
+        }
     }
 
     /// Leaves, or is declared dead: what it owned is free at once.
@@ -185,7 +190,7 @@ mod tests {
         assert_eq!(news(&mut group, 1), [News::Assigned(partitions(&[0, 1, 2, 3]))]);
         join(&mut group, 2, &counts);
         assert_eq!(news(&mut group, 1), [News::Revoked(partitions(&[2, 3]))]);
-        assert_eq!(news(&mut group, 2), []);
+        assert_eq!(news(&mut group, 2), [News::Assigned(Vec::new())], "the group has answered");
         group.release(MemberId(1), &partitions(&[3]));
         assert_eq!(news(&mut group, 2), [News::Assigned(partitions(&[3]))]);
         group.release(MemberId(1), &partitions(&[2]));

@@ -72,6 +72,16 @@ impl MirrorLink {
         self.up = true;
     }
 
+    /// How long what is sent from now on takes.
+    pub fn set_delay(&mut self, delay: Duration) {
+        self.delay = delay;
+    }
+
+    /// Forgets what was ever copied: all of the source is copied again.
+    pub fn begin_again(&mut self) {
+        self.streams.clear();
+    }
+
     /// The process is killed and started again: it goes on from what it committed last.
     pub fn restart(&mut self) {
         for stream in self.streams.values_mut() {
@@ -103,6 +113,11 @@ impl MirrorLink {
     /// The next offset of a source partition that is to be copied.
     pub fn position(&self, source: &TopicPartition) -> i64 {
         self.streams.get(source).map_or(0, |stream| stream.position)
+    }
+
+    /// Where a restarted link would begin again.
+    pub fn committed(&self, source: &TopicPartition) -> i64 {
+        self.streams.get(source).map_or(0, |stream| stream.committed)
     }
 
     /// Records of the source that have not been copied.

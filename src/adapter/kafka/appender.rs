@@ -113,3 +113,33 @@ fn undelivered(error: &KafkaError, topic: &str, partition: i32) -> Error {
         _ => kafka_error(code, &doing, ""),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::TopicPartition;
+    use crate::record::size::{COPY_BYTES_MAX, RECORD_BYTES_MAX};
+    use std::collections::BTreeMap;
+
+    fn append(bytes: usize) -> Append {
+        let header = |name: &str, bytes: usize| (name.into(), Some(vec![b'x'; bytes].into()));
+        let headers = vec![header("driftless.detail", 4 << 10), header("driftless.topic", 249), header("driftless.reason", 20)];
+        Append { to: TopicPartition::new("app-dead-letter", 0), key: None, value: Some(vec![0; bytes].into()), headers }
+    }
+
+    /// librdkafka judges by size before it looks for a broker.
+    #[test]
+    fn a_dead_letter_of_the_largest_record_fits_into_one_request() {
+        let settings = KafkaSettings {
+            bootstrap_servers: "127.0.0.1:1".into(),
+            application_id: "app".into(),
+            client_id: "test".into(),
+            group_instance_id: None,
+            properties: BTreeMap::new(),
+        };
+        assert_eq!(settings.appender().unwrap().get("message.max.bytes"), Some(COPY_BYTES_MAX.to_string().as_str()));
+        let mut appender = KafkaAppender::new(&settings, std::sync::Arc::new(|| {})).unwrap();
+        assert!(appender.append(append(RECORD_BYTES_MAX), 1).is_ok());
+        assert!(matches!(appender.append(append(COPY_BYTES_MAX), 2), Err(AppendRefused::Failed(_))));
+    }
+}

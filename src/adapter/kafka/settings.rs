@@ -73,11 +73,11 @@ const APPENDER: Properties = &[
     ("queue.buffering.max.messages", "100000"),
     ("queue.buffering.max.kbytes", "65536"),
     ("message.timeout.ms", "120000"),
-    // The topics' own max.message.bytes decides.
-    ("message.max.bytes", "16777216"),
 ];
-/// `partitioner`: partitions are always explicit; set in case a record ever comes without.
-const APPENDER_FIXED: Properties = &[("enable.idempotence", "true"), ("acks", "all"), ("partitioner", "murmur2_random")];
+/// `partitioner`: partitions are always explicit; set in case a record ever comes without. `message.max.bytes`:
+/// what is refused for its size is told by this number (`record/size.rs`).
+const APPENDER_FIXED: Properties =
+    &[("enable.idempotence", "true"), ("acks", "all"), ("partitioner", "murmur2_random"), ("message.max.bytes", "16777216")];
 
 impl KafkaSettings {
     /// What the group's consumers get for a property that the configuration doesn't set; `None`: librdkafka's own.
@@ -210,7 +210,9 @@ mod tests {
     fn a_users_property_wins_over_a_default_but_not_over_what_correctness_rests_on() {
         let wide = settings(&[("session.timeout.ms", "30000")]);
         assert_eq!(wide.group_consumer().unwrap().get("session.timeout.ms"), Some("30000"));
-        for (name, value) in [("auto.offset.reset", "latest"), ("acks", "1"), ("group.id", "other")] {
+        for (name, value) in
+            [("auto.offset.reset", "latest"), ("acks", "1"), ("message.max.bytes", "1000000"), ("group.id", "other")]
+        {
             let error = settings(&[(name, value)]).check().unwrap_err();
             assert!(error.to_string().contains(name), "{error}");
         }

@@ -94,30 +94,31 @@ impl MilvusAdmin {
     pub async fn check(&self, collections: &Collections) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         for (_, spec) in collections.iter() {
-            match self.standing(&spec.name).await? {
-                Standing::Alias(found) => findings.extend(self.verify(spec, &found).await?),
-                Standing::Collection => findings.push(taken(spec)),
-                Standing::Nothing => findings.extend(missing(spec)),
+            let standing = self.standing(&spec.name).await?;
+            findings.extend(self.compare(spec, &standing).await?);
+            if matches!(standing, Standing::Alias(_)) && self.load_state(&spec.name).await? != LoadState::Loaded {
+                findings.push(not_loaded(spec));
             }
         }
         Ok(findings)
     }
 
-    /// Creates and loads what the configuration wants; fails with every finding that forbids a start.
-    /// Workers that start at once may all call it.
-    pub async fn prepare(&self, collections: &Collections) -> Result<()> {
+    /// Creates and loads what the configuration wants; fails with every finding that forbids a start, and answers
+    /// with the others. Workers that start at once may all call it.
+    pub async fn prepare(&self, collections: &Collections) -> Result<Vec<Finding>> {
         for (_, spec) in collections.iter().filter(|(_, spec)| spec.auto_create) {
             if let Standing::Nothing = self.standing(&spec.name).await? {
                 self.create(spec).await?;
             }
         }
-        let findings = self.check(collections).await?;
-        let faults: Vec<String> = findings
-            .iter()
-            .filter(|finding| finding.severity == Severity::Refuse)
-            .map(|finding| format!("  {finding}"))
-            .collect();
+        let mut findings = Vec::new();
+        for (_, spec) in collections.iter() {
+            let standing = self.standing(&spec.name).await?;
+            findings.extend(self.compare(spec, &standing).await?);
+        }
+        let (faults, warnings): (Vec<_>, Vec<_>) = findings.into_iter().partition(|finding| finding.severity == Severity::Refuse);
         if !faults.is_empty() {
+            let faults: Vec<String> = faults.iter().map(|finding| format!("  {finding}")).collect();
             return Err(Error::refuse(format!("Milvus does not fit the configuration:\n{}", faults.join("\n"))));
         }
         for sync in [false, true] {
@@ -125,7 +126,7 @@ impl MilvusAdmin {
                 self.load(&spec.name, sync).await?;
             }
         }
-        Ok(())
+        Ok(warnings)
     }
 
     /// Visits every row of a collection in the order of ids, read with strong consistency.
@@ -154,19 +155,18 @@ impl MilvusAdmin {
         }
     }
 
-    async fn verify(&self, spec: &CollectionSpec, found: &CollectionDesc) -> Result<Vec<Finding>> {
-        let mut findings = differences(spec, found);
-        let index = self.vector_index(&spec.name).await?;
-        findings.extend(index_differences(spec, index.as_ref()));
-        if self.load_state(&spec.name).await? != LoadState::Loaded {
-            findings.push(Finding {
-                severity: Severity::Warn,
-                collection: spec.name.clone(),
-                problem: "is not loaded: it takes writes, but no search finds them".to_owned(),
-                remedy: "load it, or start a worker, which does so".to_owned(),
-            });
+    /// What stands there against what the configuration says.
+    async fn compare(&self, spec: &CollectionSpec, standing: &Standing) -> Result<Vec<Finding>> {
+        match standing {
+            Standing::Alias(found) => {
+                let mut findings = differences(spec, found);
+                let index = self.vector_index(&spec.name).await?;
+                findings.extend(index_differences(spec, index.as_ref()));
+                Ok(findings)
+            }
+            Standing::Collection => Ok(vec![taken(spec)]),
+            Standing::Nothing => Ok(missing(spec).into_iter().collect()),
         }
-        Ok(findings)
     }
 
     async fn vector_index(&self, name: &str) -> Result<Option<IndexDesc>> {
@@ -214,6 +214,15 @@ impl MilvusAdmin {
         let request = LoadCollectionRequest::builder().collection_name(name).sync(sync);
         let request = request.timeout_ms(LOAD_DEADLINE.as_millis() as i64).build().map_err(asking("to load"))?;
         self.client.load_collection(request).await.map_err(asking(&format!("to load {name}")))
+    }
+}
+
+fn not_loaded(spec: &CollectionSpec) -> Finding {
+    Finding {
+        severity: Severity::Warn,
+        collection: spec.name.clone(),
+        problem: "is not loaded: it takes writes, but no search finds them".to_owned(),
+        remedy: "load it, or start a worker, which does so".to_owned(),
     }
 }
 

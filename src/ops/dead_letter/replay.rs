@@ -20,6 +20,7 @@ use crate::record::decode::{self, Decoded};
 use crate::record::framing::frame;
 use crate::record::headers;
 use crate::record::raw::RawRecord;
+use crate::record::reason::Reason;
 use crate::record::schema::{SchemaLookup, SchemaSource};
 use crate::region::partitioner::partition_for_key;
 use crate::region::topics::TopicNames;
@@ -75,6 +76,10 @@ pub struct Replay<'a> {
 
 impl Replay<'_> {
     pub fn decide(&mut self, letter: &DeadLetter) -> Result<Decision> {
+        if letter.reason == Reason::TooLarge.code() {
+            let why = format!("its value was too large to be kept ({}): have a smaller one written", letter.detail);
+            return Ok(Decision::StillRefused(why));
+        }
         let Some(shard) = self.names.shard_of_local(&letter.source.topic) else {
             return Ok(self.not_local(letter));
         };

@@ -1,6 +1,7 @@
 //! Which topics a region needs, and with which settings (DESIGN 3).
 
 use crate::base::ids::Region;
+use crate::record::size::COPY_BYTES_MAX;
 use crate::region::topics::TopicNames;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,6 @@ use std::time::Duration;
 pub const CHANGE_RETENTION: Duration = Duration::from_secs(72 * 3600);
 /// A mirror keeps the timestamps of its origin: after a long cut, a backlog arrives old already.
 const MIRROR_RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
-/// What our appender may send (its `message.max.bytes`), with its headers.
-const COPY_BYTES_MAX: u128 = 16 << 20;
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -144,7 +143,11 @@ fn vectors_changelog() -> Vec<Setting> {
 
 /// Copies carry headers of ours and are not compressed, whatever their producers did.
 fn room_for_copies() -> Setting {
-    at_least("max.message.bytes", COPY_BYTES_MAX, "a change that its topic took must fit here too, or its partition stands still")
+    at_least(
+        "max.message.bytes",
+        COPY_BYTES_MAX as u128,
+        "a change that its topic took must fit here too, or its partition stands still",
+    )
 }
 
 fn compacted(min_lag: Duration) -> Vec<Setting> {

@@ -125,6 +125,15 @@ fn a_good_change_is_read_alike_in_every_encoding() {
 }
 
 #[test]
+fn size_is_judged_first_whatever_else_is_wrong() {
+    let large = |first: u8| decode_value(Some([vec![first], vec![b' '; size::RECORD_BYTES_MAX]].concat()));
+    for first in [b'{', 0, 1] {
+        assert_eq!(reason_of(large(first)), Reason::TooLarge);
+    }
+    assert_eq!(reason_of(decode_value(Some(vec![1; size::RECORD_BYTES_MAX]))), Reason::Malformed);
+}
+
+#[test]
 fn what_is_not_a_change_is_refused_with_its_reason() {
     let body = encode(&good());
     assert_eq!(reason_of(decode_value(None)), Reason::NullValue);

@@ -103,7 +103,7 @@ impl StreamThread {
     fn set_paused(&mut self, sources: &[(TaskId, usize)], pause: bool) {
         for (id, source) in sources {
             let Some(Slot::Active { task, paused, .. }) = self.slots.get_mut(id) else { continue };
-            let (_, topic, _) = task.source(*source);
+            let (_, topic) = task.source(*source);
             let partition = [TopicPartition::new(topic.clone(), id.partition)];
             let done = match pause {
                 true => self.ports.consumer.pause(&partition),

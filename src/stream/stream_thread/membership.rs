@@ -126,8 +126,8 @@ impl StreamThread {
         };
         let task = Box::new(StreamTask::new(setup, restored, now));
         let starts = (0..task.source_count()).filter(|index| task.is_present(*index)).map(|index| {
-            let (_, topic, settlement) = task.source(index);
-            (TopicPartition::new(topic.clone(), id.partition), settlement.next_offset())
+            let (_, topic) = task.source(index);
+            (TopicPartition::new(topic.clone(), id.partition), task.settled(index).next_offset)
         });
         let starts: Vec<(TopicPartition, i64)> = starts.collect();
         let paused = vec![false; task.source_count()];
@@ -142,11 +142,16 @@ impl StreamThread {
     pub(super) fn source_checked(&mut self, life: u32, index: usize, checked: Checked, now: Now) -> Result<()> {
         let Some(id) = self.lives.get(&life).copied() else { return Ok(()) };
         let Some(Slot::Active { task, paused, .. }) = self.slots.get_mut(&id) else { return Ok(()) };
-        let was_present = task.is_present(index);
+        let (was_present, settled) = (task.is_present(index), task.settled(index).next_offset);
         let from = task.source_checked(index, &checked.start, checked.replay);
         let topic = checked.start.topic;
-        if checked.replay || was_present != checked.start.present {
-            let why = checked.warning.as_deref().unwrap_or("it is there and agrees with the others");
+        if from.is_some() || was_present != checked.start.present {
+            let deleted = || {
+                let last = checked.start.next_offset - 1;
+                format!("records {settled} to {last} were deleted before they were settled; this partition is incomplete")
+            };
+            let appeared = || "it is there and agrees with the others".to_owned();
+            let why = checked.warning.unwrap_or_else(|| if was_present { deleted() } else { appeared() });
             tracing::warn!(task = %id, %topic, from, "{why}");
         }
         let Some(offset) = from else { return Ok(()) };

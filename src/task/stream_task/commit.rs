@@ -6,7 +6,7 @@ use crate::base::time::{Now, UnixMs};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
 use crate::processor::admit::EARLY_MS_MAX;
-use crate::store::progress::{PROGRESS_KEY, Progress, SourceProgress};
+use crate::store::progress::{ConfirmedPlace, PROGRESS_KEY, Progress, SourceProgress};
 use crate::task::command::{Command, Commands, Purpose};
 use crate::task::items::{Item, Kind, Write};
 use smallvec::SmallVec;
@@ -28,8 +28,9 @@ pub(super) struct Committing {
     pub vectors_next: i64,
     pub misplaced: Vec<RowKey>,
     pub forgotten: Vec<(RowKey, Version)>,
-    /// Settled offsets of the last progress record that was appended, and whether it is acknowledged.
-    appended: Option<Vec<i64>>,
+    /// Settled offsets of the last progress record that was appended, what it says is suspected, and whether it is
+    /// acknowledged.
+    appended: Option<(Vec<i64>, Option<i64>)>,
     in_flight: bool,
     phase: Phase,
     next_commit: Duration,
@@ -102,8 +103,10 @@ impl StreamTask {
         }
         let closing = self.draining && self.items.is_empty() && self.outstanding == 0;
         let due = now.monotonic >= self.committing.next_commit;
-        let settled: Vec<i64> = self.sources.iter().map(|source| source.settlement.next_offset()).collect();
-        let news = self.committing.appended.as_ref() != Some(&settled);
+        // With a collection parked nothing may settle for long, while others are written: what is suspected of those
+        // must be known to a successor all the same.
+        let said = (self.positions(), self.reassert.suspect_from());
+        let news = self.committing.appended.as_ref() != Some(&said);
         let periodic = due && news && !self.draining;
         if !closing && !periodic {
             if due {
@@ -119,21 +122,27 @@ impl StreamTask {
         }
         self.committing.in_flight = true;
         self.committing.next_commit = now.monotonic + self.settings.commit_interval;
-        self.committing.appended = Some(settled);
+        self.committing.appended = Some(said);
         let to = self.topics.versions_changelog.clone();
         self.append(&to, Some(PROGRESS_KEY.into()), Some(value.into()), Vec::new(), Purpose::Progress, 0, commands);
     }
 
     fn progress(&self, closed: bool) -> Progress {
-        let sources = self.sources.iter().map(|source| {
-            let mark = source.settlement.mark();
+        let sources = self.sources.iter().enumerate().map(|(index, source)| {
+            let settled = self.settled(index);
+            let (next_offset, confirmed) = source.anchor;
             SourceProgress {
                 topic: source.topic.to_string(),
                 partition: self.context.task.partition,
-                next_offset: source.settlement.next_offset(),
-                last_appended_at: mark.map(|mark| mark.appended_at),
-                last_fingerprint: mark.map(|mark| mark.fingerprint),
-                frontier: source.settlement.frontier(),
+                next_offset: settled.next_offset,
+                last_appended_at: settled.mark.map(|mark| mark.appended_at),
+                last_fingerprint: settled.mark.map(|mark| mark.fingerprint),
+                frontier: settled.frontier,
+                confirmed: confirmed.map(|mark| ConfirmedPlace {
+                    next_offset,
+                    appended_at: mark.appended_at.0,
+                    fingerprint: mark.fingerprint,
+                }),
             }
         });
         Progress {
@@ -148,7 +157,8 @@ impl StreamTask {
 
     /// The settled offsets that an acknowledged progress record holds: what may be committed to Kafka, for tools.
     pub fn committable(&self) -> Vec<(TopicPartition, i64)> {
-        let Some(settled) = self.committing.appended.as_ref().filter(|_| !self.committing.in_flight) else { return Vec::new() };
+        let appended = self.committing.appended.as_ref().filter(|_| !self.committing.in_flight);
+        let Some((settled, _)) = appended else { return Vec::new() };
         let partition = self.context.task.partition;
         let present = self.sources.iter().zip(settled).filter(|(source, _)| source.present);
         present.map(|(source, offset)| (TopicPartition::new(source.topic.clone(), partition), *offset)).collect()
@@ -158,8 +168,8 @@ impl StreamTask {
     /// origin has said nothing.
     fn raise_floor(&mut self) {
         let mut lowest: Option<UnixMs> = None;
-        for source in &self.sources {
-            let Some(frontier) = source.settlement.frontier() else { return };
+        for source in 0..self.sources.len() {
+            let Some(frontier) = self.settled(source).frontier else { return };
             lowest = Some(lowest.map_or(frontier, |lowest| lowest.min(frontier)));
         }
         let Some(lowest) = lowest else { return };
@@ -172,7 +182,7 @@ impl StreamTask {
 
     /// The floor as far as this source has earned it: what a region that was added later brings is no replay.
     pub(super) fn floor_of(&self, source: usize) -> Option<Hlc> {
-        let frontier = self.sources[source].settlement.frontier()?;
+        let frontier = self.settled(source).frontier?;
         self.committing.floor.map(|floor| floor.min(self.floor_at(frontier)))
     }
 
@@ -216,14 +226,16 @@ impl StreamTask {
         if check_present {
             self.committing.next_check = now.monotonic + self.settings.source_check_interval;
         }
-        for (index, source) in self.sources.iter_mut().enumerate() {
+        for index in 0..self.sources.len() {
+            let settled = self.settled(index);
+            let source = &mut self.sources[index];
             if source.anchor.1.is_none() {
-                source.anchor = (source.settlement.next_offset(), source.settlement.mark());
+                source.anchor = (settled.next_offset, settled.mark);
             }
             let due = if source.present { check_present } else { check_absent };
             if due && !self.committing.checking.contains(&index) {
                 self.committing.checking.push(index);
-                source.next_anchor = (source.settlement.next_offset(), source.settlement.mark());
+                source.next_anchor = (settled.next_offset, settled.mark);
                 commands.push_back(Command::CheckSource { life: self.life, source: index });
             }
         }
@@ -238,7 +250,7 @@ impl StreamTask {
             topic: source.topic.clone(),
             next_offset,
             mark,
-            frontier: source.settlement.frontier(),
+            frontier: self.settled(index).frontier,
             present: source.present,
         }
     }
@@ -252,13 +264,15 @@ impl StreamTask {
         if !found.present {
             return None;
         }
-        if replay || source.settlement.next_offset() < found.next_offset {
+        if replay || source.settlement.settled().next_offset < found.next_offset {
             self.group.clear(index);
+            self.parking.begin_again(index, found.next_offset, found.mark);
             source.settlement.begin_again(found.next_offset, found.mark);
             source.next_offered = found.next_offset;
             source.next_anchor = (found.next_offset, found.mark);
         } else if was_present {
             source.anchor = source.next_anchor;
+            self.tell_what_is_lost(index, found.next_offset);
             return None;
         }
         source.anchor = source.next_anchor;

@@ -7,7 +7,8 @@ use crate::port::log::Append;
 use crate::record::change::{Change, Op};
 use crate::record::headers;
 use crate::record::raw::{RawHeader, RawRecord};
-use crate::record::reason::Rejection;
+use crate::record::reason::{Reason, Rejection};
+use crate::record::size::without_value;
 use crate::region::partitioner::partition_for_key;
 use crate::store::entry::{Entry, version_text};
 use crate::store::row_key;
@@ -25,7 +26,6 @@ impl StreamTask {
     #[allow(clippy::too_many_arguments)]
     pub(super) fn carry_out(
         &mut self,
-        source: usize,
         ticket: Ticket,
         key: &RowKey,
         record: &RawRecord,
@@ -33,6 +33,7 @@ impl StreamTask {
         now: Now,
         commands: &mut Commands,
     ) {
+        let source = ticket.source;
         let mut put: Option<Entry> = None;
         let mut write: Option<(Change, Option<Row>)> = None;
         for (node, effect) in effects.drain(..) {
@@ -57,7 +58,7 @@ impl StreamTask {
         }
         if put.is_some() || write.is_some() {
             self.metrics.verdict(source, "winner");
-            self.add_item(source, ticket, key, record, put, write, now, commands);
+            self.add_item(ticket, key, record, put, write, now, commands);
         } else if let Some(holder) = self.items.newest(key) {
             // It was judged against something not yet acknowledged: it settles no earlier than that does.
             self.hold_for_item(ticket, holder);
@@ -67,7 +68,6 @@ impl StreamTask {
     #[allow(clippy::too_many_arguments)]
     fn add_item(
         &mut self,
-        source: usize,
         ticket: Ticket,
         key: &RowKey,
         record: &RawRecord,
@@ -87,8 +87,15 @@ impl StreamTask {
             Some((_, row)) => Write::Upsert(row.unwrap_or_default()),
         };
         let to_lane = write != Write::Nothing;
-        self.sources[ticket.source].settlement.hold(ticket);
-        let item = Item { key: key.clone(), kind, write, tickets: smallvec![ticket], appended_at: record.appended_at, source };
+        self.hold_open(ticket);
+        let item = Item {
+            key: key.clone(),
+            kind,
+            write,
+            tickets: smallvec![ticket],
+            appended_at: record.appended_at,
+            source: ticket.source,
+        };
         if to_lane {
             let collection = key.collection.index();
             let (_, older) = self.lanes[collection].push(item, &mut self.items, now);
@@ -104,7 +111,7 @@ impl StreamTask {
     }
 
     fn hold_for_item(&mut self, ticket: Ticket, holder: ItemId) {
-        self.sources[ticket.source].settlement.hold(ticket);
+        self.hold_open(ticket);
         self.items.get_mut(holder).tickets.push(ticket);
     }
 
@@ -120,7 +127,10 @@ impl StreamTask {
         let mut headers = coordinates(record, rejection.reason.code(), stage);
         headers.push(text_header(headers::DETAIL, rejection.detail.clone()));
         let to = self.topics.dead_letter.clone();
-        self.append_copy(to, ticket, record, headers, commands);
+        match rejection.reason {
+            Reason::TooLarge => self.append_copy(to, ticket, &without_value(record), headers, commands),
+            _ => self.append_copy(to, ticket, record, headers, commands),
+        }
     }
 
     fn rekey(&mut self, key: &RowKey, ticket: Ticket, record: &RawRecord, commands: &mut Commands) {
@@ -148,7 +158,7 @@ impl StreamTask {
 
     /// Keeps the ticket open until the append with this id is acknowledged.
     fn hold(&mut self, ticket: Ticket) -> u32 {
-        self.sources[ticket.source].settlement.hold(ticket);
+        self.hold_open(ticket);
         match self.free_holds.pop() {
             Some(id) => {
                 self.holds[id as usize] = Some(ticket);

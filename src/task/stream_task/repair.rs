@@ -12,7 +12,7 @@ use crate::record::raw::RawRecord;
 use crate::record::schema::SchemaSource;
 use crate::store::entry::{Entry, FORGOTTEN_HEADER, parse_version_text};
 use crate::store::row_key;
-use crate::task::command::{Command, Commands, Purpose, Reading};
+use crate::task::command::{Command, Commands, Part, Purpose, Reading};
 use crate::task::items::{Item, Kind, Write};
 use crate::task::reassert::Suspicion;
 use crate::topology::node::Row;
@@ -183,20 +183,23 @@ impl StreamTask {
         self.reasserting += 1;
     }
 
-    /// Part of a changelog, as asked for: `records` lie in `[from, next)`.
-    #[allow(clippy::too_many_arguments)]
-    pub fn read(
-        &mut self,
-        reading: Reading,
-        records: Vec<RawRecord>,
-        next: i64,
-        until: i64,
-        now: Now,
-        schemas: &mut dyn SchemaSource,
-        commands: &mut Commands,
-    ) -> Result<()> {
+    /// What was asked for from a partition.
+    pub fn read(&mut self, part: Part, now: Now, schemas: &mut dyn SchemaSource, commands: &mut Commands) -> Result<()> {
+        match part.reading {
+            // Nothing is judged any more in a task that ends; what is parked is its successor's.
+            Reading::Parked { .. } if self.draining => Ok(()),
+            Reading::Parked { collection, source, id } => self.parked_read(collection, source, id, part),
+            _ => {
+                self.changelog_read(part, now, schemas, commands);
+                Ok(())
+            }
+        }
+    }
+
+    fn changelog_read(&mut self, part: Part, now: Now, schemas: &mut dyn SchemaSource, commands: &mut Commands) {
         self.reads -= 1;
-        let (mut next, mut not_before) = (next, Duration::ZERO);
+        let Part { reading, records, mut next, until, .. } = part;
+        let mut not_before = Duration::ZERO;
         for record in &records {
             match reading {
                 Reading::ForeignEntries => self.judge_foreign_entry(record, now, commands),
@@ -209,6 +212,7 @@ impl StreamTask {
                         break;
                     }
                 }
+                Reading::Parked { .. } => {}
             }
         }
         match reading {
@@ -226,7 +230,6 @@ impl StreamTask {
             }
             _ => {}
         }
-        Ok(())
     }
 
     /// The key and entry that a changelog record is about, if it is one of ours to judge.
@@ -307,7 +310,9 @@ impl StreamTask {
             self.write_again(key, entry, Write::Delete, now);
             return true;
         }
-        let change = match decode(record.clone(), &entry.version.origin, &self.context.collections, schemas) {
+        // Its own key and headers were judged when it came; those that it has here are ours.
+        let bare = RawRecord { key: None, headers: Vec::new(), ..record.clone() };
+        let change = match decode(bare, &entry.version.origin, &self.context.collections, schemas) {
             Decoded::Change(change) => change,
             Decoded::NeedsSchema(_) => {
                 self.reassert.defer(record.offset, now.monotonic + SCHEMA_WAIT);

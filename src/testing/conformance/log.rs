@@ -53,6 +53,7 @@ pub fn all(log: &mut dyn LogUnderTest) {
     an_offset_is_found_by_the_time_of_its_append(log);
     nothing_is_fetched_before_it_is_asked_for_and_a_second_request_goes_back(log);
     a_paused_partition_is_silent_and_loses_nothing(log);
+    a_member_for_which_nothing_is_left_is_told_so(log);
     a_revocation_waits_for_its_release(log);
     a_member_that_leaves_hands_its_partitions_over(log);
     a_member_may_leave_with_a_revocation_unanswered(log);

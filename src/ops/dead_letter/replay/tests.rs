@@ -96,6 +96,16 @@ fn decide(record: RawRecord, restamp: bool) -> Result<Decision> {
 }
 
 #[test]
+fn what_was_too_large_to_be_kept_can_only_be_written_again() {
+    let mut record = letter("vector-cdc", Vec::new());
+    record.value = None;
+    record.headers[1].1 = Some(Bytes::from_static(b"too-large"));
+    record.headers.push((Arc::from(headers::DETAIL), Some(Bytes::from_static(b"it is at vector-cdc[3] offset 17"))));
+    let Ok(Decision::StillRefused(why)) = decide(record, true) else { panic!("refused") };
+    assert!(why.contains("offset 17") && why.contains("smaller"), "{why}");
+}
+
+#[test]
 fn what_is_still_admissible_goes_back_unchanged_under_its_own_key() {
     let bytes = value(1, NOW.0 - HOUR_MS, &[1.0, 2.0]);
     let Ok(Decision::AsItIs(Offer { append, .. })) = decide(letter("vector-cdc", bytes.clone()), false) else {

@@ -124,6 +124,16 @@ pub fn a_paused_partition_is_silent_and_loses_nothing(log: &mut dyn LogUnderTest
     });
 }
 
+pub fn a_member_for_which_nothing_is_left_is_told_so(log: &mut dyn LogUnderTest) {
+    let topics = topics(log, "nothing", 1, &["a"]);
+    let mut members = [topics.join(log), topics.join(log)];
+    until(log, "an answer to each, and the partition to one", |_| {
+        members.iter_mut().for_each(Member::poll);
+        let owned: usize = members.iter().map(|member| member.owned.len()).sum();
+        (owned == 1 && members.iter().all(|member| member.answered)).then_some(())
+    });
+}
+
 pub fn a_revocation_waits_for_its_release(log: &mut dyn LogUnderTest) {
     let topics = topics(log, "release", 4, &["a"]);
     let mut first = topics.join(log);

@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub struct Member {
     pub consumer: Box<dyn GroupConsumer>,
     mirror: Arc<str>,
+    /// The group has said what is its own, be it nothing.
+    pub answered: bool,
     pub owned: BTreeSet<TopicPartition>,
     pub revoked: Vec<TopicPartition>,
     pub records: Vec<RawRecord>,
@@ -30,6 +32,7 @@ impl Member {
         Self {
             consumer,
             mirror,
+            answered: false,
             owned: BTreeSet::new(),
             revoked: Vec::new(),
             records: Vec::new(),
@@ -60,6 +63,7 @@ impl Member {
     }
 
     fn assigned(&mut self, partitions: Vec<TopicPartition>) {
+        self.answered = true;
         for partition in partitions {
             if self.fetches_at_once {
                 for source in [partition.clone(), self.mirrored(&partition)] {

@@ -1,8 +1,8 @@
-//! The workload's random numbers: SplitMix64 (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number
-//! Generators", 2014). Written out here because a seed must mean the same workload in every release.
+//! Random numbers for workloads and faults: SplitMix64 (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number
+//! Generators", 2014). Written out here because a seed must mean the same run in every release.
 
 #[derive(Debug, Clone)]
-pub(super) struct SplitMix64(u64);
+pub(crate) struct SplitMix64(u64);
 
 impl SplitMix64 {
     pub fn new(seed: u64) -> Self {
@@ -24,6 +24,20 @@ impl SplitMix64 {
 
     pub fn percent(&mut self, percent: usize) -> bool {
         self.below(100) < percent
+    }
+
+    /// From `low` to `high`, both included.
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + ((u128::from(self.next()) * u128::from(high - low + 1)) >> 64) as u64
+    }
+
+    pub fn one_of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        &choices[self.below(choices.len())]
+    }
+
+    /// A stream of its own: what is drawn from it does not disturb what is drawn from this one.
+    pub fn fork(&mut self) -> Self {
+        Self(self.next())
     }
 
     /// In [-1, 1), on a grid that `f32` holds exactly.
