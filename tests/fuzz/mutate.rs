@@ -10,7 +10,9 @@ const CHANGES_MAX: usize = 4;
 
 /// Between one and some changes. `other` is an input of the same kind, to take pieces from.
 pub fn mutate(rng: &mut SmallRng, input: &mut Vec<u8>, other: &[u8], words: &[&[u8]]) {
-    for _ in 0..rng.random_range(1..=CHANGES_MAX) {
+    // One change alone, mostly: of several, the first that is refused hides the others.
+    let changes = if rng.random() { 1 } else { rng.random_range(1..=CHANGES_MAX) };
+    for _ in 0..changes {
         change(rng, input, other, words);
     }
     input.truncate(BYTES_MAX);
@@ -18,8 +20,15 @@ pub fn mutate(rng: &mut SmallRng, input: &mut Vec<u8>, other: &[u8], words: &[&[
 
 fn change(rng: &mut SmallRng, input: &mut Vec<u8>, other: &[u8], words: &[&[u8]]) {
     let place = rng.random_range(0..=input.len());
-    match rng.random_range(0..11) {
-        0 => with_byte(input, place, |byte| byte ^ (1 << (place % 8))),
+    match rng.random_range(0..13) {
+        0 => {
+            let bit = rng.random_range(0..8);
+            with_byte(input, place, |byte| byte ^ (1 << bit));
+        }
+        10 | 11 => {
+            let step = [1, 2, 254, 255][rng.random_range(0..4)];
+            with_byte(input, place, |byte| byte.wrapping_add(step));
+        }
         1 => {
             let random = rng.random();
             with_byte(input, place, |_| random);
