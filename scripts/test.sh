@@ -6,13 +6,17 @@ cd "$here/.."
 
 usage() {
     cat <<'END'
-usage: scripts/test.sh [GROUP…]     default: all groups
+usage: scripts/test.sh [GROUP…]     default: all groups but `long`
 
   fast    cargo fmt, clippy, and the tests that need no servers
   demo    `driftless demo`: converges, and equal seeds give equal content
   stack   starts the real servers (scripts/stack.sh) and runs every tests/stack/*.py and *.sh with
           the variables of `stack.sh env` and DRIFTLESS_BIN; each prints a line
           "ok - NAME" or "not ok - NAME" for each thing it has checked
+  chaos   starts them with three brokers in one region, kills, stops and cuts off some of them under
+          load (tests/stack_chaos/chaos.py short; DRIFTLESS_CHAOS_SEED draws the same ones again)
+  long    the same with every one of them, half an hour; and ten minutes of scripts/fuzz.sh for each
+          target; run by hand
 
 The last line is "driftless: N passed, N failed". Exit code: 0 none failed, 1 some did, 2 wrong
 usage. Build output goes to CARGO_TARGET_DIR [${XDG_CACHE_HOME:-~/.cache}/driftless/target].
@@ -79,29 +83,54 @@ group_stack() {
     "$here/install.sh" stack
     run_script scripts/stack/check_compose.py
     run_script tests/stack/lib/selftest.py
-    # Apart from a stack that the user may have running.
-    export DRIFTLESS_STACK_HOME=$work/stack
-    stack_started=yes
-    if "$here/stack.sh" up; then
-        ok 'the stack comes up'
-        eval "$("$here/stack.sh" env)"
+    if start_stack; then
         local script
         for script in tests/stack/*.py tests/stack/*.sh; do
             if [ -x "$script" ]; then run_script "$script"; fi
         done
-    else
-        not_ok 'the stack comes up'
     fi
     stop_stack
 }
 
-# run_script FILE: counts the lines that it prints; ending badly or silently is a failure too.
+group_chaos() { chaos short; }
+group_long() { fuzz; chaos full; }
+# DRIFTLESS_FUZZ_SECONDS: of each target [600].
+fuzz() {
+    local target
+    for target in avro schema framing json config topology entries; do
+        check "fuzzing $target finds nothing" scripts/fuzz.sh "$target" "${DRIFTLESS_FUZZ_SECONDS:-600}"
+    done
+}
+# chaos LENGTH: the seed is printed.
+chaos() {
+    build || return 0
+    "$here/install.sh" stack chaos
+    if start_stack --brokers us=3; then
+        run_script tests/stack_chaos/chaos.py "$1" ${DRIFTLESS_CHAOS_SEED:-}
+    fi
+    stop_stack
+}
+
+# start_stack OPTION…: apart from a stack that the user may have running. False if it does not come up.
+start_stack() {
+    export DRIFTLESS_STACK_HOME=$work/stack
+    stack_started=yes
+    if "$here/stack.sh" up "$@"; then
+        ok 'the stack comes up'
+        eval "$("$here/stack.sh" env)"
+    else
+        not_ok 'the stack comes up'
+        return 1
+    fi
+}
+
+# run_script FILE ARGUMENT…: counts the lines that it prints; ending badly or silently is a failure too.
 run_script() {
     local log=$work/${1##*/}.log status=0
     echo "--- $1"
     case $1 in
-        *.py) "$DRIFTLESS_CLIENTS_DIR/bin/python" -B "$1" ;;
-        *) "$1" ;;
+        *.py) "$DRIFTLESS_CLIENTS_DIR/bin/python" -B "$@" ;;
+        *) "$@" ;;
     esac | tee "$log" || status=$?
     local good bad
     good=$(matches '^ok ' "$log") bad=$(matches '^not ok ' "$log")
@@ -127,10 +156,10 @@ clean_up() {
 }
 
 groups=("$@")
-[ $# -gt 0 ] || groups=(fast demo stack)
+[ $# -gt 0 ] || groups=(fast demo stack chaos)
 for group in "${groups[@]}"; do
     case $group in
-        fast | demo | stack) ;;
+        fast | demo | stack | chaos | long) ;;
         -h | --help) usage; exit 0 ;;
         *) usage >&2; exit 2 ;;
     esac

@@ -56,6 +56,9 @@ pub struct SimArgs {
     /// Go on after a failure; only the first one is shrunk
     #[arg(long)]
     keep_going: bool,
+    /// Do not look for the smallest scenario that still fails
+    #[arg(long)]
+    no_shrink: bool,
     /// Runs side by side [default: as many as there are cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -108,7 +111,10 @@ pub fn run(args: &SimArgs) -> Result<Exit> {
     });
     let seeds_per_second = progress.end(&tally);
     failures.sort_by_key(|outcome| outcome.seed);
-    let failures = failures.into_iter().enumerate().map(|(index, outcome)| explain(&simulation, &batch, outcome, index == 0));
+    let failures = failures
+        .into_iter()
+        .enumerate()
+        .map(|(index, outcome)| explain(&simulation, &batch, outcome, index == 0 && !args.no_shrink));
     let report =
         Report { failures: failures.collect(), tally, seeds_per_second, interrupted: interrupted.load(Ordering::Relaxed) };
     if args.json {

@@ -202,19 +202,18 @@ impl Parking {
     pub fn read(&mut self, collection: CollectionId, source: usize, id: u32, part: Part) -> Result<(), Missing> {
         let Some(parked) = self.collections[collection.index()].as_deref_mut() else { return Ok(()) };
         let cursor = &mut parked.cursors[source];
-        match &cursor.rest {
-            Rest::Reading { from, until, id: asked, .. } if *asked == id => {
-                if part.bounds.first > *from {
-                    return Err(Missing { from: *from, until: part.bounds.first.min(*until) });
-                }
-                if part.bounds.end < *until {
-                    return Err(Missing { from: part.bounds.end, until: *until });
-                }
-            }
+        let (from, until) = match cursor.rest {
+            Rest::Reading { from, until, id: asked, .. } if asked == id => (from, until),
             // The source was begun again since.
             _ => return Ok(()),
+        };
+        if part.bounds.first > from {
+            return Err(Missing { from, until: part.bounds.first.min(until) });
         }
-        let Rest::Reading { until, later, beyond, .. } = std::mem::replace(&mut cursor.rest, Rest::Queued) else { return Ok(()) };
+        if part.bounds.end < until {
+            return Err(Missing { from: part.bounds.end, until });
+        }
+        let Rest::Reading { later, beyond, .. } = std::mem::replace(&mut cursor.rest, Rest::Queued) else { return Ok(()) };
         let mut records = part.records;
         parked.bytes -= later.iter().map(size).sum::<usize>();
         if part.next < until {

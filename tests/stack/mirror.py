@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""The stack itself: what MirrorMaker, the link and the registries do, on which all other tests rest."""
+"""The stack itself: what MirrorMaker, the link and the registries do, on which all other tests rest.
+
+Fault f36: nothing is mirrored back."""
 
 import json
 import os

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Milvus of one region stopped for a minute under load: the worker holds what its limits allow and no more,
-stays a member of its group, goes on by itself when Milvus is back, and nothing is lost."""
+stays a member of its group, goes on by itself when Milvus is back, and nothing is lost. Faults f09, f14."""
 
 import time
 

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """The main job on real servers: 66 000 changes written in both regions at once, while a worker is killed,
 another is stopped past its session and continued, and the link is cut. Afterwards both regions must hold
-what the oracle computes from the raw topics, and a clean restart must have nothing left to do."""
+what the oracle computes from the raw topics, and a clean restart must have nothing left to do.
+
+Faults: f01 (a worker stopped past its session, with writes under way), f38 (unknown schema ids), f40 (records in wrong
+partitions), f41 (stamps hours off), f43 (equal stamps with other contents), f45 (many changes of few rows)."""
 
 import time
 

@@ -225,6 +225,7 @@ impl StreamTask {
         }
         if check_present {
             self.committing.next_check = now.monotonic + self.settings.source_check_interval;
+            self.look_behind_own_appends(commands);
         }
         for index in 0..self.sources.len() {
             let settled = self.settled(index);

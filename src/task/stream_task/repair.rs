@@ -49,6 +49,19 @@ impl StreamTask {
         }
     }
 
+    /// Is there something behind our own last append to the vectors changelog? A zombie that gets no further than its
+    /// vectors leaves no trace in the versions changelog, and where nothing is written no own append shows the gap.
+    pub(super) fn look_behind_own_appends(&mut self, commands: &mut Commands) {
+        self.reads += 1;
+        commands.push_back(Command::Read {
+            life: self.life,
+            partition: self.topics.vectors_changelog.clone(),
+            from: self.committing.vectors_next,
+            until: i64::MAX,
+            reading: Reading::ForeignVectors,
+        });
+    }
+
     /// Keys of which the restore found the greatest entry not in the last place: append it once more.
     pub(super) fn answer_misplaced(&mut self, now: Now, commands: &mut Commands) {
         for key in std::mem::take(&mut self.committing.misplaced) {
@@ -206,6 +219,8 @@ impl StreamTask {
                 Reading::ForeignVectors => self.judge_foreign_vector(record, commands),
                 Reading::Reappend => self.append_vector_again(record, now, commands),
                 Reading::Reassert => {
+                    // A former owner's last appends may lie behind the winners', with none of ours to show the gap.
+                    self.judge_foreign_vector(record, commands);
                     if !self.write_record_again(record, now, schemas) {
                         next = record.offset;
                         not_before = now.monotonic + REPEAT_WAIT;

@@ -50,6 +50,9 @@ impl SimConsumer {
 impl GroupConsumer for SimConsumer {
     fn poll(&mut self, max: usize, events: &mut Vec<LogEvent>) {
         let now = self.now.now();
+        if now < self.line.lock().unwrap_or_else(PoisonError::into_inner).deaf_until {
+            return;
+        }
         if self.is_cut() {
             return self.poll_while_cut(now, events);
         }

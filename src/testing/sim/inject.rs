@@ -7,6 +7,7 @@ use super::scenario::FaultKind;
 use super::world::World;
 use crate::adapter::embedded::broker::{Compaction, TimestampType};
 use crate::base::ids::TopicPartition;
+use crate::base::time::Clock;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use std::time::Duration;
 const LOST_PERCENT: usize = 40;
 /// More workers than this are not started in a region.
 const WORKERS_MAX: usize = 4;
+
+/// How long a process that went on may not know what its group did meanwhile.
+const DEAF_MAX: Duration = Duration::from_millis(800);
 
 /// The cleaner's rules in a run of minutes: nothing may be compacted that the safety window still needs.
 const COMPACTION: Compaction = Compaction { min_lag: Duration::from_secs(45), delete_retention: Duration::from_secs(60) };
@@ -56,9 +60,14 @@ fn apply(world: &mut World, fault: &PlannedFault, now: Duration) -> bool {
         FaultKind::WriterClockJump => world.regions[fault.region].writer_clock.jump(fault.amount),
         FaultKind::BrokerClockJump => {
             // A broker's clock is never far off for long: admission allows it a minute.
-            let clock = &world.regions[fault.region].broker_clock;
+            let clock = world.regions[fault.region].broker_clock.clone();
             if (clock.skew_ms() + fault.amount).abs() <= 12_000 {
+                let before = clock.now().wall;
                 clock.jump(fault.amount);
+                for region in &world.regions {
+                    let mut checks = region.checks.lock().unwrap_or_else(PoisonError::into_inner);
+                    checks.broker_clock_set_back(fault.region, world.rules.partitions, before);
+                }
             }
         }
         _ => weather(&mut world.regions[fault.region], fault, until),
@@ -146,7 +155,10 @@ fn to_worker(world: &mut World, fault: &PlannedFault, now: Duration) -> bool {
             world.regions[region].starts.push(now + fault.span);
             return true;
         }
-        FaultKind::PauseWorker => worker.paused_until = Some(now + fault.span),
+        FaultKind::PauseWorker => {
+            worker.paused_until = Some(now + fault.span);
+            worker.lines.deafen(now + fault.span + DEAF_MAX * (fault.which % 8) as u32 / 8);
+        }
         FaultKind::PauseWorkerMidRound => worker.interrupt.arm(effects, Blow::Pause(fault.span)),
         FaultKind::CutWorkerFromLog => {
             worker.lines.set_cut(true);
@@ -326,6 +338,7 @@ pub(super) fn heal(world: &mut World) {
         region.log_weather.lock().unwrap_or_else(PoisonError::into_inner).fails = 0;
         for worker in &mut region.workers {
             worker.paused_until = None;
+            worker.lines.deafen(now);
             worker.interrupt.disarm();
             worker.cut_until = worker.cut_until.map(|_| now);
         }

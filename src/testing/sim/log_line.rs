@@ -38,6 +38,8 @@ pub(super) struct LogLine {
     next: u64,
     /// The connection is cut: what is queued waits.
     pub cut: bool,
+    /// The consumer has not caught up yet with what happened while its process stood still.
+    pub deaf_until: Duration,
 }
 
 pub(super) struct LogParts {
@@ -54,7 +56,7 @@ pub(super) struct LogParts {
 impl LogLine {
     pub fn new(parts: LogParts) -> Self {
         let (pending, acks, last_of, last_ack_of) = Default::default();
-        Self { parts, pending, acks, last_of, last_ack_of, next: 0, cut: false }
+        Self { parts, pending, acks, last_of, last_ack_of, next: 0, cut: false, deaf_until: Duration::ZERO }
     }
 
     pub fn is_cut(&self) -> bool {

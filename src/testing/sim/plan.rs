@@ -87,7 +87,7 @@ fn measure(kind: FaultKind) -> (Duration, i64, i64) {
     match kind {
         FaultKind::KillWorker | FaultKind::StopWorker | FaultKind::StartWorker => (seconds(3), 0, 0),
         FaultKind::KillWorkerMidRound => (seconds(3), 0, 40),
-        FaultKind::PauseWorker => (seconds(20), 0, 0),
+        FaultKind::PauseWorker => (seconds(60), 0, 0),
         // Longer ones can outlive the safety window of the next owner: that is for the scrubber.
         FaultKind::PauseWorkerMidRound => (seconds(18), 0, 40),
         FaultKind::CutWorkerFromLog => (seconds(20), 0, 0),

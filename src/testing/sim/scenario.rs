@@ -63,8 +63,11 @@ pub struct WorkloadSpec {
     pub disorder_percent: usize,
     #[serde(with = "span")]
     pub disorder_max: Duration,
-    /// Equal stamps in two regions; now and then equal versions with other content.
+    /// Equal stamps in two regions.
     pub tie_percent: usize,
+    /// Equal versions with other content: a producer's fault. Not together with writes that land late: the vector
+    /// store's rows do not tell such changes apart.
+    pub twin_percent: usize,
     /// Records that must be refused, of every kind in turn.
     pub bad_percent: usize,
     /// Without a key, or with another's.
@@ -211,6 +214,7 @@ impl Default for WorkloadSpec {
             disorder_percent: 10,
             disorder_max: Duration::from_secs(8),
             tie_percent: 5,
+            twin_percent: 0,
             bad_percent: 3,
             keyless_percent: 3,
             json_percent: 3,

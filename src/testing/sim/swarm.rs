@@ -44,6 +44,8 @@ fn workload(random: &mut SplitMix64) -> WorkloadSpec {
         tie_percent: percent(15),
         bad_percent: percent(6),
         keyless_percent: percent(8),
+        // With late writes about, nobody could tell such changes apart.
+        twin_percent: 0,
         json_percent: percent(10),
         refused_percent: percent(10),
         changes: random.between(1_000, 1_300) as usize,

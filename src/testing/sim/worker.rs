@@ -65,6 +65,11 @@ impl Lines {
         self.store.lock().unwrap_or_else(PoisonError::into_inner).orphan(lost_percent);
     }
 
+    /// A process that has stood still hears of its group only some time after it goes on.
+    pub fn deafen(&self, until: Duration) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).deaf_until = until;
+    }
+
     pub fn set_cut(&self, cut: bool) {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).cut = cut;
     }

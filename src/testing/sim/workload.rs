@@ -155,6 +155,11 @@ impl Workload {
         {
             return self.send(region, made);
         }
+        if falls_to(self.spec.twin_percent)
+            && let Some(made) = self.twin(region)
+        {
+            return self.send(region, made);
+        }
         let json = falls_to(self.spec.json_percent);
         let made = if json { self.fresh_json(region, wall) } else { self.fresh(region, wall) };
         self.send(region, made)
@@ -249,13 +254,19 @@ impl Workload {
         }
     }
 
-    /// The stamp of another region's recent change, or its own version with other content.
+    /// A version of the region's own once more, with other content.
+    fn twin(&mut self, region: usize) -> Option<Made> {
+        let made = self.recent_of(region)?;
+        Some(self.made(made.key, made.version, made.delete))
+    }
+
+    /// The stamp of a recent change of any region, under a sequence of its own.
     fn tie(&mut self, region: usize) -> Option<Made> {
         if self.recent.is_empty() {
             return None;
         }
-        let (of, made) = self.recent[self.random.below(self.recent.len())].clone();
-        let sequence = if of == region && self.random.percent(50) { made.version.sequence } else { self.next_sequence() };
+        let (_, made) = self.recent[self.random.below(self.recent.len())].clone();
+        let sequence = self.next_sequence();
         let version = Version { hlc: made.version.hlc, origin: self.regions[region].clone(), sequence };
         Some(self.made(made.key, version, made.delete))
     }

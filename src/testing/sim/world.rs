@@ -33,6 +33,8 @@ const LOOK_STEP: Duration = Duration::from_millis(500);
 const LINK_COMMIT: Duration = Duration::from_secs(3);
 /// Bytes of a record at most; what one poll brings may go beyond a buffer's limit.
 const RECORD_BYTES_MAX: usize = 400;
+/// What one read of parked changes may bring beyond the limit of their queue.
+const READ_RECORDS_MAX: usize = 1_000;
 
 pub(super) struct SimLink {
     pub from: usize,
@@ -126,7 +128,8 @@ impl World {
         let beyond = settings.poll_max * RECORD_BYTES_MAX;
         let sources = scenario.regions;
         world.limits = Limits {
-            buffered_bytes: (settings.task.buffer_bytes_max + beyond) * sources,
+            buffered_bytes: (settings.task.buffer_bytes_max + beyond) * sources
+                + (2 * settings.task.buffer_bytes_max + READ_RECORDS_MAX * RECORD_BYTES_MAX) * collections().iter().count(),
             in_flight: settings.task.items_max + settings.poll_max,
         };
         for region in 0..scenario.regions {
@@ -306,6 +309,7 @@ impl World {
                         if self.regions[region].workers[index].has_stopped() {
                             self.trace.note(now, "worker stopped", &[id], || format!("worker {id}"));
                             let worker = self.regions[region].workers.remove(index);
+                            worker.lines.orphan(0);
                             self.regions[region].wrecks.push(worker.lines);
                         } else {
                             index += 1;

@@ -33,6 +33,14 @@ impl FrontierChecks {
         Self { violations, walks: HashMap::new() }
     }
 
+    /// An origin's broker is set back from this time: what comes may be older than what was there before.
+    pub fn clock_set_back(&mut self, origin: usize, partitions: i32, from: UnixMs) {
+        for partition in 0..partitions {
+            let walk = self.walks.entry((origin, partition)).or_insert(Walk { next: 0, greatest: from });
+            walk.greatest = walk.greatest.max(from);
+        }
+    }
+
     pub fn verify(
         &mut self,
         now: Duration,

@@ -32,6 +32,10 @@ impl ProgressChecks {
         self.recreated.insert(topic.clone());
     }
 
+    pub fn is_recreated(&self, topic: &str) -> bool {
+        self.recreated.contains(topic)
+    }
+
     pub fn settled(&self, at: &TopicPartition) -> i64 {
         self.settled.get(at).copied().unwrap_or(0)
     }
