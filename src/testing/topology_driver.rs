@@ -221,7 +221,6 @@ impl TopologyDriver {
         let topic = if is_own { settings.topics.local(0) } else { settings.topics.mirror(&origin, 0) };
         let now = self.around.clock.now().wall;
         let hlc = change.stamp.unwrap_or_else(|| self.stamps.stamp(now));
-        self.stamps.observe(hlc.min(crate::merge::hlc::Hlc::at(now)));
         let content = encode(&Fields {
             op: change.op,
             hlc,
@@ -257,14 +256,17 @@ impl TopologyDriver {
 
     /// Stops the worker gracefully and starts another.
     pub fn restart(&mut self) -> Result<()> {
+        let crashes = self.crashes;
         self.worker.stream.stop(self.around.clock.now());
-        if self.run()? == Rounded::Idle {
-            // What is under way waits for its time: a stop does not outwait it.
-            self.worker.stream.stop(self.around.clock.now());
+        let mut rounded = self.run()?;
+        if rounded == Rounded::Idle && self.crashes == crashes {
+            // What is under way waits for its time: the stop outwaits it for no longer than any other.
             self.around.clock.advance(self.around.settings.drain_timeout);
-            self.run()?;
+            rounded = self.run()?;
         }
-        self.worker = Worker::start(&self.around);
+        if rounded == Rounded::Stopped {
+            self.worker = Worker::start(&self.around);
+        }
         self.rest()
     }
 

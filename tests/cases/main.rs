@@ -28,7 +28,7 @@ fn cases() -> Vec<(PathBuf, Case)> {
 }
 
 #[test]
-fn each_case_ends_as_it_says() {
+fn f38_f43_f55_each_case_ends_as_it_says() {
     let mut wrong = Vec::new();
     for (file, case) in cases() {
         let played = play::whole(&case);

@@ -9,7 +9,7 @@ use crate::record::change::MetaValue;
 use bytes::Bytes;
 
 /// A change to be piped in. Unless it is told otherwise it comes from the driver's own region, is stamped by the
-/// driver's clock, greater than any stamp before, with sequence 1, and keyed by its id.
+/// driver's clock, each greater than the one stamped so before, with sequence 1, and keyed by its id.
 #[derive(Debug, Clone)]
 pub struct InputChange {
     pub(super) op: WireOp,
