@@ -98,6 +98,14 @@ group_long() {
     build || return 0
     check '10 000 seeds of the simulator' "$DRIFTLESS_BIN" sim --seeds 10000 --keep-going
     run_script scripts/mutants.py
+    fuzz
+}
+# DRIFTLESS_FUZZ_SECONDS: of each target [600].
+fuzz() {
+    local target
+    for target in avro schema framing json config topology entries; do
+        check "fuzzing $target finds nothing" scripts/fuzz.sh "$target" "${DRIFTLESS_FUZZ_SECONDS:-600}"
+    done
 }
 # chaos LENGTH: the seed is printed.
 chaos() {

@@ -19,6 +19,7 @@ use crate::base::time::{Clock, Now, UnixMs};
 use crate::port::log::{Ack, Appender, GroupConsumer, LogEvent};
 use crate::port::vector::{StoreResponse, VectorStore};
 use crate::record::schema::SchemaSource;
+use crate::store::VersionStore;
 use crate::stream::report::{TaskReport, ThreadReport};
 use crate::stream::restorer::{Reply, RestorerHandle};
 use crate::stream::settings::StreamSettings;
@@ -395,6 +396,14 @@ impl StreamThread {
             }
         }
         report
+    }
+
+    /// The versions store of a task that is held and restored: for tests, which look into it from outside.
+    pub fn store(&self, id: TaskId) -> Option<&dyn VersionStore> {
+        match self.slots.get(&id)? {
+            Slot::Active { task, .. } | Slot::Draining { task, .. } => Some(task.store()),
+            Slot::Restoring { .. } => None,
+        }
     }
 
     /// Sets the gauges. Called now and then, not on every round.
