@@ -14,8 +14,7 @@ mod membership;
 
 use crate::base::error::{Error, Remedy, Result};
 use crate::base::ids::TaskId;
-use crate::base::metric;
-use crate::base::time::{Clock, Now, UnixMs};
+use crate::base::time::{Clock, Now};
 use crate::port::log::{Ack, Appender, GroupConsumer, LogEvent};
 use crate::port::vector::{StoreResponse, VectorStore};
 use crate::record::schema::SchemaSource;
@@ -403,27 +402,6 @@ impl StreamThread {
         match self.slots.get(&id)? {
             Slot::Active { task, .. } | Slot::Draining { task, .. } => Some(task.store()),
             Slot::Restoring { .. } => None,
-        }
-    }
-
-    /// Sets the gauges. Called now and then, not on every round.
-    pub fn publish_gauges(&self, now: Now) {
-        let report = self.report();
-        for state in ["restoring", "running", "draining"] {
-            let count = report.tasks.iter().filter(|task| task.state == state).count();
-            metrics::gauge!(metric::TASKS, "state" => state).set(count as f64);
-        }
-        let sum = |of: fn(&TaskReport) -> usize| report.tasks.iter().map(of).sum::<usize>() as f64;
-        metrics::gauge!(metric::STORE_ENTRIES).set(sum(|task| task.entries));
-        metrics::gauge!(metric::STORE_BYTES).set(sum(|task| task.store_bytes));
-        metrics::gauge!(metric::BUFFERED_BYTES).set(sum(|task| task.buffered_bytes));
-        for (_, spec) in self.settings.collections.iter() {
-            let waiting: u64 = report.tasks.iter().filter_map(|task| task.parked.get(&spec.name)).sum();
-            metrics::gauge!(metric::PARKED_CHANGES, "collection" => spec.name.clone()).set(waiting as f64);
-        }
-        for (origin, frontier_ms) in report.oldest_frontiers() {
-            let age_ms = now.wall.since_ms(UnixMs(frontier_ms)).max(0);
-            metrics::gauge!(metric::FRONTIER_AGE_SECONDS, "origin" => origin).set(age_ms as f64 / 1_000.0);
         }
     }
 }
