@@ -35,6 +35,10 @@ impl LogUnderTest for EmbeddedLog {
         self.broker.create_topic(topic, partitions, TimestampType::LogAppendTime).expect("a new topic");
     }
 
+    fn delete_topic(&mut self, topic: &str) {
+        self.broker.delete_topic(topic);
+    }
+
     fn join(&mut self, group: &str, local: &Arc<str>, _mirror: &Arc<str>) -> Box<dyn GroupConsumer> {
         Box::new(EmbeddedConsumer::join(self.broker.clone(), group, vec![local.clone()], Self::wake()))
     }

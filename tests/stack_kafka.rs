@@ -12,9 +12,12 @@ mod member;
 
 use broker::RealLog;
 use driftless::base::error::Remedy;
-use driftless::base::ids::TopicPartition;
+use driftless::base::ids::{Region, TopicPartition};
 use driftless::port::log::{Append, LogEvent, LogReader};
 use driftless::record::size::{COPY_BYTES_MAX, RECORD_BYTES_MAX};
+use driftless::stream::source_check::check;
+use driftless::task::settlement::{Mark, fingerprint};
+use driftless::task::stream_task::SourceStart;
 use driftless::testing::conformance::log::{self, LogUnderTest, Member, append, plain, read_to_end, until};
 use std::sync::Arc;
 use std::time::Duration;
@@ -199,6 +202,50 @@ fn f11_a_mirror_that_is_created_again_under_a_member_is_noticed_and_nothing_hang
 }
 
 #[test]
+fn f35_f66_a_topic_with_the_same_beginning_as_the_one_before_is_known_for_another_by_its_id() {
+    let Some(mut real) = RealLog::connect() else { return };
+    let mirror = real.unique("us.alike");
+    real.create_timed_by_producers(&mirror);
+    let at = TopicPartition::new(Arc::clone(&mirror), 0);
+    let copy = |real: &RealLog| ["a", "b", "c", "d"].iter().for_each(|value| real.append_at(&at, value, 1_700_000_000_000));
+    copy(&real);
+    let mut reader = real.reader();
+    let fresh = SourceStart {
+        region: Region::new("us"),
+        topic: Arc::clone(&mirror),
+        topic_id: None,
+        next_offset: 0,
+        mark: None,
+        frontier: None,
+        present: false,
+    };
+    let begun = check(reader.as_mut(), fresh, 0, 1).unwrap().start;
+    assert!(begun.present && begun.topic_id.is_some(), "{begun:?}");
+    let last = read_to_end(&mut real, &at, 3).0.remove(0);
+    let mark = Mark { appended_at: last.appended_at, fingerprint: fingerprint(&last) };
+    let settled = SourceStart { next_offset: 4, mark: Some(mark), ..begun };
+    let same = check(reader.as_mut(), settled.clone(), 0, 1).unwrap();
+    assert!(!same.replay && same.warning.is_none() && same.start.topic_id == settled.topic_id, "{same:?}");
+
+    real.delete_topic(&mirror);
+    let gone = until(&mut real, "the end of the topic", |_| {
+        let checked = check(reader.as_mut(), settled.clone(), 0, 1).unwrap();
+        (!checked.start.present).then_some(checked.start)
+    });
+    assert_eq!(gone.topic_id, settled.topic_id, "what was read is still meant of it");
+    real.create_timed_by_producers(&mirror);
+    copy(&real);
+    let by_record = SourceStart { topic_id: None, ..settled.clone() };
+    let unknown = until(&mut real, "the new topic", |_| check(reader.as_mut(), by_record.clone(), 0, 1).ok());
+    assert!(!unknown.replay, "the record alone tells nothing");
+    let found = check(reader.as_mut(), settled.clone(), 0, 1).unwrap();
+    assert!(found.replay && found.start.next_offset == 0 && found.start.mark.is_none(), "{found:?}");
+    assert!(found.start.topic_id.is_some() && found.start.topic_id != settled.topic_id, "{found:?}");
+    let warning = found.warning.unwrap();
+    assert!(warning.contains("created again"), "{warning}");
+}
+
+#[test]
 fn an_appender_that_meets_no_broker_gives_records_back_when_its_queue_is_full() {
     use driftless::port::log::{AppendRefused, Appender};
     let settings = broker::settings("127.0.0.1:1", "nobody", &[("queue.buffering.max.messages", "10")]);
@@ -245,9 +292,12 @@ fn a_topic_takes_more_than_a_copy_may_have_and_a_copy_of_the_largest_record_is_t
 fn an_unreachable_broker_is_named_as_the_cause() {
     let settings = broker::settings("127.0.0.1:1", "nobody", &[]);
     let mut reader = driftless::adapter::kafka::KafkaLogReader::new(&settings).unwrap();
-    let error = reader.bounds(&TopicPartition::new("nowhere", 0)).unwrap_err();
-    assert_eq!(error.remedy, Remedy::Retry);
-    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+    let bounds = reader.bounds(&TopicPartition::new("nowhere", 0)).unwrap_err();
+    let description = reader.describe("nowhere").unwrap_err();
+    for error in [bounds, description] {
+        assert_eq!(error.remedy, Remedy::Retry);
+        assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+    }
 }
 
 /// Run in a process of its own by the churn tests; does nothing otherwise.

@@ -36,6 +36,27 @@ impl serde::Serialize for Region {
     }
 }
 
+/// What tells a topic from another one of the same name that was created after it was deleted (KIP-516). As the
+/// log writes it; it says nothing beyond being equal or not.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TopicId(Arc<str>);
+
+impl TopicId {
+    pub fn new(id: impl AsRef<str>) -> Self {
+        Self(Arc::from(id.as_ref()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A collection's place in the configured list. The list is the same for the life of a process;
 /// what is written down carries the collection's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -49,7 +49,7 @@ fn read_to(
 pub(super) mod memory {
     use super::*;
     use crate::base::time::UnixMs;
-    use crate::port::log::Bounds;
+    use crate::port::log::{Bounds, TopicDescription};
 
     #[derive(Default)]
     pub struct MemoryReader {
@@ -66,8 +66,9 @@ pub(super) mod memory {
     }
 
     impl LogReader for MemoryReader {
-        fn partition_count(&mut self, topic: &str) -> Result<Option<i32>> {
-            Ok(self.records.iter().any(|record| &*record.topic == topic).then_some(self.partitions))
+        fn describe(&mut self, topic: &str) -> Result<Option<TopicDescription>> {
+            let found = self.records.iter().any(|record| &*record.topic == topic);
+            Ok(found.then_some(TopicDescription { partitions: self.partitions, id: None }))
         }
 
         fn bounds(&mut self, partition: &TopicPartition) -> Result<Bounds> {

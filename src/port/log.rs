@@ -4,7 +4,7 @@
 //! its own, it calls the [`Wake`] it was given when a poll would find something new.
 
 use crate::base::error::{Error, Result};
-use crate::base::ids::TopicPartition;
+use crate::base::ids::{TopicId, TopicPartition};
 use crate::base::time::UnixMs;
 use crate::record::raw::{RawHeader, RawRecord};
 use bytes::Bytes;
@@ -100,11 +100,24 @@ pub struct Bounds {
     pub end: i64,
 }
 
+/// A topic as the log has it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicDescription {
+    pub partitions: i32,
+    /// None from brokers that give topics no id.
+    pub id: Option<TopicId>,
+}
+
 /// Reads any partition by offset, outside of the group. Used off the processing thread, so calls may take
 /// as long as a round trip; each fails with [`crate::base::error::Remedy::Retry`] when the log can't be reached.
 pub trait LogReader: Send {
+    /// `None` if there is no such topic.
+    fn describe(&mut self, topic: &str) -> Result<Option<TopicDescription>>;
+
     /// The topic's partition count; `None` if there is no such topic.
-    fn partition_count(&mut self, topic: &str) -> Result<Option<i32>>;
+    fn partition_count(&mut self, topic: &str) -> Result<Option<i32>> {
+        Ok(self.describe(topic)?.map(|found| found.partitions))
+    }
 
     fn bounds(&mut self, partition: &TopicPartition) -> Result<Bounds>;
 

@@ -4,6 +4,7 @@
 //! Format 1 is the byte 1, then one JSON object, readable with any consumer (`tail -c +2`). Fields may be added
 //! within the format: a reader passes over those it does not know. A change of meaning takes a new number.
 
+use crate::base::ids::TopicId;
 use crate::base::time::UnixMs;
 use crate::merge::hlc::Hlc;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,8 @@ const FORMAT: u8 = 1;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceProgress {
     pub topic: String,
+    /// Of the topic that all offsets here are meant of; unknown if the log gives none, or an older worker wrote this.
+    pub topic_id: Option<TopicId>,
     pub partition: i32,
     /// The first offset that is not settled.
     pub next_offset: i64,
@@ -102,12 +105,15 @@ struct WrittenSource {
     frontier: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     confirmed: Option<ConfirmedPlace>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    topic_id: Option<String>,
 }
 
 impl From<&Progress> for Written {
     fn from(progress: &Progress) -> Self {
         let sources = progress.sources.iter().map(|source| WrittenSource {
             topic: source.topic.clone(),
+            topic_id: source.topic_id.as_ref().map(|id| id.as_str().to_owned()),
             partition: source.partition,
             next_offset: source.next_offset,
             last_appended_at: source.last_appended_at.map(|at| at.0),
@@ -130,6 +136,7 @@ impl From<Written> for Progress {
     fn from(written: Written) -> Self {
         let sources = written.sources.into_iter().map(|source| SourceProgress {
             topic: source.topic,
+            topic_id: source.topic_id.map(TopicId::new),
             partition: source.partition,
             next_offset: source.next_offset,
             last_appended_at: source.last_appended_at.map(UnixMs),
@@ -156,7 +163,8 @@ mod tests {
         "\u{1}",
         r#"{"sources":[{"topic":"vector-cdc","partition":3,"next_offset":42,"last_appended_at":1700000000000,"#,
         r#""last_fingerprint":18446744073709551615,"frontier":1700000000001,"#,
-        r#""confirmed":{"next_offset":40,"appended_at":1699999999999,"fingerprint":5}},"#,
+        r#""confirmed":{"next_offset":40,"appended_at":1699999999999,"fingerprint":5},"#,
+        r#""topic_id":"6iBSLQx0QYqYHOFGYxkNeA"},"#,
         r#"{"topic":"us.vector-cdc","partition":3,"next_offset":0,"last_appended_at":null,"last_fingerprint":null,"#,
         r#""frontier":null}],"floor":111411200000000000,"written_at":7,"closed":true,"epoch":2}"#
     );
@@ -164,6 +172,7 @@ mod tests {
     fn progress() -> Progress {
         let own = SourceProgress {
             topic: "vector-cdc".to_owned(),
+            topic_id: Some(TopicId::new("6iBSLQx0QYqYHOFGYxkNeA")),
             partition: 3,
             next_offset: 42,
             last_appended_at: Some(UnixMs(1_700_000_000_000)),
@@ -173,6 +182,7 @@ mod tests {
         };
         let mirror = SourceProgress {
             topic: "us.vector-cdc".to_owned(),
+            topic_id: None,
             partition: 3,
             next_offset: 0,
             last_appended_at: None,
@@ -200,8 +210,10 @@ mod tests {
     #[test]
     fn what_an_older_worker_wrote_is_read_without_what_it_did_not_know() {
         let older = GOLDEN.replace(r#","confirmed":{"next_offset":40,"appended_at":1699999999999,"fingerprint":5}"#, "");
+        let older = older.replace(r#","topic_id":"6iBSLQx0QYqYHOFGYxkNeA""#, "");
         let mut expected = progress();
         expected.sources[0].confirmed = None;
+        expected.sources[0].topic_id = None;
         assert_eq!(Progress::decode(older.as_bytes()).unwrap(), expected);
     }
 

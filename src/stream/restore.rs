@@ -194,6 +194,7 @@ fn start_of(region: &Region, topic: &Arc<str>, known: Option<&SourceProgress>) -
     SourceStart {
         region: region.clone(),
         topic: topic.clone(),
+        topic_id: known.and_then(|source| source.topic_id.clone()),
         next_offset: known.map_or(0, |source| source.next_offset),
         mark,
         frontier: known.and_then(|source| source.frontier),

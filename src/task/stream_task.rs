@@ -20,7 +20,7 @@ mod parked;
 mod repair;
 
 use crate::base::error::Result;
-use crate::base::ids::{Region, RowKey, TaskId, TopicPartition};
+use crate::base::ids::{Region, RowKey, TaskId, TopicId, TopicPartition};
 use crate::base::time::{Now, UnixMs};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
@@ -52,6 +52,8 @@ const HEARTBEAT_RECENT_MS: i64 = 60_000;
 pub struct SourceStart {
     pub region: Region,
     pub topic: Arc<str>,
+    /// The topic that the offsets are meant of, if it is known.
+    pub topic_id: Option<TopicId>,
     pub next_offset: i64,
     pub mark: Option<Mark>,
     pub frontier: Option<UnixMs>,
@@ -92,6 +94,8 @@ type Anchor = (i64, Option<Mark>);
 struct Source {
     region: Region,
     topic: Arc<str>,
+    /// As it was when reading began: all offsets here are meant of that topic, whatever has been fetched since.
+    topic_id: Option<TopicId>,
     settlement: Settlement,
     /// The offset after the last record that was offered.
     next_offered: i64,
@@ -184,6 +188,7 @@ impl StreamTask {
                 next_anchor: (start.next_offset, start.mark),
                 region: start.region,
                 topic: start.topic,
+                topic_id: start.topic_id,
                 present: start.present,
                 warned: Vec::new(),
             });

@@ -143,6 +143,7 @@ fn progress_of_an_older_epoch_does_not_win_whatever_its_place() {
     let write = |epoch, next_offset| {
         let source = SourceProgress {
             topic: "vector-cdc".to_owned(),
+            topic_id: None,
             partition: 0,
             next_offset,
             last_appended_at: None,

@@ -4,11 +4,14 @@ use crate::oracle::{assert_oracle, dead_letters, winners};
 use crate::worker::Worker;
 use crate::world::{DOCUMENTS, World};
 use driftless::adapter::embedded::EmbeddedReader;
-use driftless::adapter::embedded::broker::TimestampType;
-use driftless::base::ids::Region;
+use driftless::adapter::embedded::broker::{Message, TimestampType};
+use driftless::base::error::Result;
+use driftless::base::ids::{Region, TopicPartition};
 use driftless::base::time::UnixMs;
+use driftless::port::log::{Bounds, LogReader, TopicDescription};
+use driftless::record::raw::RawRecord;
 use driftless::stream::source_check::check;
-use driftless::task::settlement::Mark;
+use driftless::task::settlement::{Mark, fingerprint};
 use driftless::task::stream_task::SourceStart;
 use std::sync::Arc;
 
@@ -30,6 +33,7 @@ fn f57_a_source_with_another_partition_count_is_refused_with_names_and_counts_an
     let start = SourceStart {
         region: Region::new("us"),
         topic: wrong.at.topic.clone(),
+        topic_id: None,
         next_offset: 0,
         mark: None,
         frontier: None,
@@ -116,6 +120,7 @@ fn f34_records_deleted_before_they_were_read_are_told_and_passed() {
     let start = SourceStart {
         region: Region::new("us"),
         topic: at.topic.clone(),
+        topic_id: None,
         next_offset: 2,
         mark: Some(Mark { appended_at: UnixMs(1), fingerprint: 2 }),
         frontier: None,
@@ -195,6 +200,133 @@ fn f66_a_topic_created_anew_and_read_past_just_before_the_end_is_found_at_the_ne
         world.run_in_steps(&mut [&mut next], 70_000, 500);
         assert_eq!(next.report().totals.polled(), polled, "read from its beginning again");
     }
+}
+
+/// A mirror that is copied again from the start keeps its times, and may have fewer duplicates further on: every place
+/// that was remembered is there again, and other records lie between.
+fn with_a_mirror_that_begins_alike_and_was_read_past() -> (World, Worker) {
+    let (mut world, mut worker) = with_settled_mirror();
+    world.run_in_steps(&mut [&mut worker], 40_000, 500);
+    let at = TopicPartition::new(world.topic("us"), 0);
+    let copied = world.read(&at);
+    // Two duplicates at the end; the copy that follows has other changes there instead.
+    for _ in 0..2 {
+        world.upsert("us", 4, 1_000, 0.1);
+    }
+    world.settle(&mut [&mut worker]);
+    assert_eq!(worker.source("us.vector-cdc").next_offset, 7);
+    world.broker.delete_topic(&at.topic);
+    world.create_mirror("us", 1);
+    for record in copied {
+        let RawRecord { key, value, headers, appended_at, .. } = record;
+        world.broker.append(&at, Message { key, value, headers, timestamp: Some(appended_at) }).unwrap();
+    }
+    for id in 0..20 {
+        world.upsert("us", 100 + id, 2_000, 0.5);
+    }
+    world.run(&mut [&mut worker], 1_000);
+    assert_eq!(worker.source("us.vector-cdc").next_offset, 25, "not read past");
+    assert_eq!(world.database.rows(DOCUMENTS), 10 + 18, "two were never seen");
+    (world, worker)
+}
+
+#[test]
+fn f35_f66_a_topic_with_the_same_beginning_as_the_one_before_is_known_for_another_by_its_id() {
+    let (mut world, mut worker) = with_a_mirror_that_begins_alike_and_was_read_past();
+    world.run_in_steps(&mut [&mut worker], 40_000, 500);
+    world.settle(&mut [&mut worker]);
+    assert_oracle(&world, &[], "during the assignment");
+    let polled = worker.report().totals.polled();
+    world.run_in_steps(&mut [&mut worker], 70_000, 500);
+    assert_eq!(worker.report().totals.polled(), polled, "read from its beginning again");
+    for closed in [true, false] {
+        let (mut world, mut worker) = with_a_mirror_that_begins_alike_and_was_read_past();
+        if closed {
+            world.stop(worker);
+        } else {
+            worker.kill();
+            world.outlive_session();
+        }
+        let mut next = world.start();
+        world.settle(&mut [&mut next]);
+        assert_oracle(&world, &[], "after the start");
+    }
+}
+
+/// Gives no ids until it is told to, as brokers before KIP-516, and afterwards.
+struct WithoutIds {
+    inner: EmbeddedReader,
+    ids: bool,
+}
+
+impl LogReader for WithoutIds {
+    fn describe(&mut self, topic: &str) -> Result<Option<TopicDescription>> {
+        let found = self.inner.describe(topic)?;
+        Ok(found.map(|found| TopicDescription { id: found.id.filter(|_| self.ids), ..found }))
+    }
+
+    fn bounds(&mut self, partition: &TopicPartition) -> Result<Bounds> {
+        self.inner.bounds(partition)
+    }
+
+    fn offset_at(&mut self, partition: &TopicPartition, at: UnixMs) -> Result<i64> {
+        self.inner.offset_at(partition, at)
+    }
+
+    fn open(&mut self, partition: &TopicPartition, offset: i64) -> Result<()> {
+        self.inner.open(partition, offset)
+    }
+
+    fn read(&mut self, records: &mut Vec<RawRecord>) -> Result<i64> {
+        self.inner.read(records)
+    }
+
+    fn close(&mut self) {
+        self.inner.close();
+    }
+}
+
+#[test]
+fn f35_f66_an_id_that_was_not_known_is_taken_with_a_record_that_agrees_and_not_without() {
+    let mut world = World::new(1);
+    for id in 0..5 {
+        world.upsert("us", id, 1_000, 0.1);
+    }
+    let at = TopicPartition::new(world.topic("us"), 0);
+    let records = world.read(&at);
+    let mark = |index: usize| Mark { appended_at: records[index].appended_at, fingerprint: fingerprint(&records[index]) };
+    let start = |next_offset, mark| SourceStart {
+        region: Region::new("us"),
+        topic: at.topic.clone(),
+        topic_id: None,
+        next_offset,
+        mark,
+        frontier: None,
+        present: true,
+    };
+    let mut reader = WithoutIds { inner: EmbeddedReader::new(world.broker.clone()), ids: false };
+    let unknown = check(&mut reader, start(3, Some(mark(2))), 0, 1).unwrap();
+    assert_eq!((unknown.replay, unknown.start.topic_id), (false, None));
+    reader.ids = true;
+    let id = reader.describe(&at.topic).unwrap().unwrap().id;
+    let known = check(&mut reader, start(3, Some(mark(2))), 0, 1).unwrap();
+    assert_eq!((known.replay, &known.start.topic_id), (false, &id));
+    assert_eq!(check(&mut reader, start(0, None), 0, 1).unwrap().start.topic_id, id, "nothing was read of another one");
+    let other = check(&mut reader, start(3, Some(mark(1))), 0, 1).unwrap();
+    assert_eq!((other.replay, other.start.topic_id), (true, id.clone()));
+    reader.ids = false;
+    let kept = check(&mut reader, known.start.clone(), 0, 1).unwrap();
+    assert_eq!((kept.replay, kept.start.topic_id), (false, id), "a broker that tells none takes none away");
+    reader.ids = true;
+    world.broker.delete_below(&at, 3).unwrap();
+    let gone = check(&mut reader, start(3, Some(mark(2))), 0, 1).unwrap();
+    assert_eq!((gone.replay, gone.start.topic_id), (false, None), "there was nothing to compare");
+    world.broker.delete_topic(&at.topic);
+    world.create_mirror("us", 1);
+    let checked = check(&mut reader, known.start, 0, 1).unwrap();
+    assert!(checked.replay);
+    let warning = checked.warning.unwrap();
+    assert!(warning.contains("us.vector-cdc") && warning.contains("created again"), "{warning}");
 }
 
 /// Bytes of a buffer that one source may fill.

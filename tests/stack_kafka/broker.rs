@@ -90,6 +90,11 @@ impl RealLog {
         self.create(&NewTopic::new(topic, 1, TopicReplication::Fixed(1)).set("max.message.bytes", &bytes));
     }
 
+    /// A topic of one partition that keeps its producers' times, as mirrors do.
+    pub fn create_timed_by_producers(&self, topic: &str) {
+        self.create(&NewTopic::new(topic, 1, TopicReplication::Fixed(1)).set("message.timestamp.type", "CreateTime"));
+    }
+
     fn create(&self, topic: &NewTopic<'_>) {
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
         let created = self.runtime.block_on(self.admin.create_topics([topic], &options)).unwrap();
@@ -98,19 +103,18 @@ impl RealLog {
         });
     }
 
+    pub fn append_at(&self, to: &TopicPartition, value: &str, at_ms: i64) {
+        let producer = self.producer(&[]);
+        let record = BaseRecord::<str, str>::to(&to.topic).partition(to.partition).payload(value).timestamp(at_ms);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.flush(Duration::from_secs(20)).unwrap();
+    }
+
     pub fn append_compressed(&self, to: &TopicPartition, value: &[u8]) {
         let producer = self.producer(&[("compression.type", "zstd"), ("message.max.bytes", "50000000")]);
         let record = BaseRecord::<str, [u8]>::to(&to.topic).partition(to.partition).payload(value);
         producer.send(record).map_err(|(error, _)| error).unwrap();
         producer.flush(Duration::from_secs(20)).unwrap();
-    }
-
-    pub fn delete_topic(&self, topic: &str) {
-        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
-        let deleted = self.runtime.block_on(self.admin.delete_topics(&[topic], &options)).unwrap();
-        deleted.into_iter().for_each(|result| {
-            result.unwrap();
-        });
     }
 
     fn wake(&self) -> Wake {
@@ -184,6 +188,14 @@ impl LogUnderTest for RealLog {
 
     fn create_topic(&mut self, topic: &str, partitions: i32) {
         self.create(&NewTopic::new(topic, partitions, TopicReplication::Fixed(1)));
+    }
+
+    fn delete_topic(&mut self, topic: &str) {
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
+        let deleted = self.runtime.block_on(self.admin.delete_topics(&[topic], &options)).unwrap();
+        deleted.into_iter().for_each(|result| {
+            result.unwrap();
+        });
     }
 
     fn join(&mut self, group: &str, local: &Arc<str>, mirror: &Arc<str>) -> Box<dyn GroupConsumer> {

@@ -7,9 +7,9 @@ use super::group::{Group, MemberId, News, PartitionCounts};
 pub use super::partition_log::Compaction;
 use super::partition_log::{PartitionLog, StoredRecord};
 use crate::base::error::Error;
-use crate::base::ids::TopicPartition;
+use crate::base::ids::{TopicId, TopicPartition};
 use crate::base::time::{Clock, UnixMs};
-use crate::port::log::{Bounds, Wake};
+use crate::port::log::{Bounds, TopicDescription, Wake};
 use crate::record::raw::{RawHeader, RawRecord};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
@@ -55,6 +55,7 @@ pub struct Message {
 pub(super) struct ClientId(u64);
 
 struct Topic {
+    id: TopicId,
     timestamps: TimestampType,
     partitions: Vec<PartitionLog>,
 }
@@ -90,7 +91,8 @@ impl Broker {
             return if found == partitions { Ok(()) } else { Err(wrong) };
         }
         let logs = (0..partitions).map(|_| PartitionLog::default()).collect();
-        state.topics.insert(Arc::from(name), Topic { timestamps, partitions: logs });
+        let id = TopicId::new(state.next_id().to_string());
+        state.topics.insert(Arc::from(name), Topic { id, timestamps, partitions: logs });
         let counts = counts(&state.topics);
         for group in state.groups.values_mut() {
             group.rebalance(&counts);
@@ -98,7 +100,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Deletes a topic with all its records; created again it begins at offset 0.
+    /// Deletes a topic with all its records; created again it begins at offset 0, with another id.
     pub fn delete_topic(&self, name: &str) {
         self.lock().topics.remove(name);
     }
@@ -107,8 +109,10 @@ impl Broker {
         counts(&self.lock().topics).into_iter().collect()
     }
 
-    pub fn partition_count(&self, topic: &str) -> Option<i32> {
-        self.lock().topics.get(topic).map(|topic| topic.partitions.len() as i32)
+    pub fn describe(&self, topic: &str) -> Option<TopicDescription> {
+        let state = self.lock();
+        let topic = state.topics.get(topic)?;
+        Some(TopicDescription { partitions: topic.partitions.len() as i32, id: Some(topic.id.clone()) })
     }
 
     pub fn append(&self, to: &TopicPartition, message: Message) -> Result<i64, BrokerError> {

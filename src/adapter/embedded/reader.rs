@@ -4,7 +4,7 @@ use super::broker::Broker;
 use crate::base::error::{Error, Result};
 use crate::base::ids::TopicPartition;
 use crate::base::time::UnixMs;
-use crate::port::log::{Bounds, LogReader};
+use crate::port::log::{Bounds, LogReader, TopicDescription};
 use crate::record::raw::RawRecord;
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ impl EmbeddedReader {
 }
 
 impl LogReader for EmbeddedReader {
-    fn partition_count(&mut self, topic: &str) -> Result<Option<i32>> {
-        Ok(self.broker.partition_count(topic))
+    fn describe(&mut self, topic: &str) -> Result<Option<TopicDescription>> {
+        Ok(self.broker.describe(topic))
     }
 
     fn bounds(&mut self, partition: &TopicPartition) -> Result<Bounds> {

@@ -1,18 +1,18 @@
 //! Reads single partitions by offset, outside of the group: restore, tails, look-ups.
 
 use super::error::kafka_error;
-use super::native::{Copier, PartitionCursor, Taken};
+use super::native::{Copier, PartitionCursor, Taken, describe_topic};
 use super::rebalance::log_line;
 use super::settings::{KafkaSettings, unusable};
 use crate::base::error::{Error, Result};
 use crate::base::ids::TopicPartition;
 use crate::base::time::UnixMs;
-use crate::port::log::{Bounds, LogReader};
+use crate::port::log::{Bounds, LogReader, TopicDescription};
 use crate::record::raw::RawRecord;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{IsError, KafkaError};
+use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 use std::collections::VecDeque;
@@ -74,21 +74,21 @@ impl KafkaLogReader {
     }
 
     fn failed(&self, error: &KafkaError, doing: &str) -> Error {
+        self.failed_with(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown), doing)
+    }
+
+    fn failed_with(&self, code: RDKafkaErrorCode, doing: &str) -> Error {
         serve(&self.consumer);
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
         kafka_error(code, doing, &self.consumer.context().take_trouble(code))
     }
 }
 
 impl LogReader for KafkaLogReader {
-    fn partition_count(&mut self, topic: &str) -> Result<Option<i32>> {
-        let doing = format!("asking for the partitions of {topic}");
-        let metadata = self.consumer.fetch_metadata(Some(topic), PATIENCE).map_err(|error| self.failed(&error, &doing))?;
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
-        match found.error().filter(IsError::is_error).map(RDKafkaErrorCode::from) {
-            None => Ok(i32::try_from(found.partitions().len()).ok()),
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
-            Some(code) => Err(kafka_error(code, &doing, "")),
+    fn describe(&mut self, topic: &str) -> Result<Option<TopicDescription>> {
+        match describe_topic(&self.consumer, topic, PATIENCE) {
+            Ok(found) => Ok(Some(found)),
+            Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
+            Err(code) => Err(self.failed_with(code, &format!("asking for the partitions of {topic}"))),
         }
     }
 

@@ -3,9 +3,12 @@
 //! - copying a message out: many messages share one allocation, and a header name that is not UTF-8 is read
 //!   with replacement characters (rdkafka panics on it, so that one such record would stop a partition for ever);
 //! - reading a partition by batches with librdkafka's partition API: the end of a partition comes with its
-//!   offset, which rdkafka throws away, and a batch costs half of what single polls do.
+//!   offset, which rdkafka throws away, and a batch costs half of what single polls do;
+//! - describing a topic with its id, by which it is told from another one of its name.
 
+use crate::base::ids::TopicId;
 use crate::base::time::UnixMs;
+use crate::port::log::TopicDescription;
 use crate::record::raw::{RawHeader, RawRecord};
 use bytes::{Bytes, BytesMut};
 use rdkafka::bindings as native;
@@ -215,6 +218,114 @@ unsafe fn take_message(message: &native::rd_kafka_message_t, topic: &Arc<str>, c
             let text = unsafe { bytes_at(message.payload, message.len) }.unwrap_or_default();
             Taken::Failed(code, String::from_utf8_lossy(text).into_owned())
         }
+    }
+}
+
+/// Asks the brokers for one topic and waits for their answer, at most for `patience`.
+pub(super) fn describe_topic<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    patience: Duration,
+) -> Result<TopicDescription, RDKafkaErrorCode> {
+    let client = consumer.client().native_ptr();
+    let name = CString::new(topic).map_err(|_| RDKafkaErrorCode::InvalidTopic)?;
+    let patience_ms = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+    let operation = native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+    // SAFETY: the client lives as long as `consumer`; each thing is given back once, by the function made for it; the
+    // collection copies the name.
+    let (queue, options, topics) = unsafe {
+        (
+            Owned::new(native::rd_kafka_queue_new(client), native::rd_kafka_queue_destroy)?,
+            Owned::new(native::rd_kafka_AdminOptions_new(client, operation), native::rd_kafka_AdminOptions_destroy)?,
+            Owned::new(
+                native::rd_kafka_TopicCollection_of_topic_names(&mut name.as_ptr(), 1),
+                native::rd_kafka_TopicCollection_destroy,
+            )?,
+        )
+    };
+    // SAFETY: all handles are valid; the request keeps copies of the options and of the collection.
+    let event = unsafe {
+        let set = native::rd_kafka_AdminOptions_set_request_timeout(options.handle, patience_ms, ptr::null_mut(), 0);
+        let set = RDKafkaErrorCode::from(set);
+        if set != RDKafkaErrorCode::NoError {
+            return Err(set);
+        }
+        native::rd_kafka_DescribeTopics(client, topics.handle, options.handle, queue.handle);
+        native::rd_kafka_queue_poll(queue.handle, patience_ms)
+    };
+    let Ok(event) = Owned::new(event, native::rd_kafka_event_destroy) else {
+        return Err(RDKafkaErrorCode::OperationTimedOut);
+    };
+    // SAFETY: the event is valid, and the queue has no other kind than the one result.
+    unsafe {
+        let error = RDKafkaErrorCode::from(native::rd_kafka_event_error(event.handle));
+        if error != RDKafkaErrorCode::NoError {
+            return Err(error);
+        }
+        read_description(native::rd_kafka_event_DescribeTopics_result(event.handle))
+    }
+}
+
+/// # Safety
+/// `result` is null or the answer to a request for one topic, and not destroyed yet.
+unsafe fn read_description(
+    result: *const native::rd_kafka_DescribeTopics_result_t,
+) -> Result<TopicDescription, RDKafkaErrorCode> {
+    if result.is_null() {
+        return Err(RDKafkaErrorCode::BadMessage);
+    }
+    let (mut topics, mut partitions) = (0, 0);
+    // SAFETY: the result is valid, and so is what it holds; one whose count is not zero is not null.
+    unsafe {
+        let found = native::rd_kafka_DescribeTopics_result_topics(result, &mut topics);
+        if topics == 0 {
+            return Err(RDKafkaErrorCode::UnknownTopicOrPartition);
+        }
+        let error = native::rd_kafka_TopicDescription_error(*found);
+        if !error.is_null() && native::rd_kafka_error_code(error) != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Err(native::rd_kafka_error_code(error).into());
+        }
+        native::rd_kafka_TopicDescription_partitions(*found, &mut partitions);
+        let id = topic_id(native::rd_kafka_TopicDescription_topic_id(*found));
+        Ok(TopicDescription { partitions: i32::try_from(partitions).unwrap_or(i32::MAX), id })
+    }
+}
+
+/// None of a broker that gives no ids: librdkafka says zero then.
+///
+/// # Safety
+/// `uuid` is null or valid, and nobody else uses it meanwhile.
+unsafe fn topic_id(uuid: *const native::rd_kafka_Uuid_t) -> Option<TopicId> {
+    if uuid.is_null() {
+        return None;
+    }
+    // SAFETY: as the caller promises; the text belongs to the id, and is null if there was no memory for it.
+    unsafe {
+        if native::rd_kafka_Uuid_most_significant_bits(uuid) == 0 && native::rd_kafka_Uuid_least_significant_bits(uuid) == 0 {
+            return None;
+        }
+        let text = native::rd_kafka_Uuid_base64str(uuid);
+        (!text.is_null()).then(|| TopicId::new(CStr::from_ptr(text).to_string_lossy()))
+    }
+}
+
+/// Something that librdkafka made for us, given back when dropped.
+struct Owned<T> {
+    handle: *mut T,
+    give_back: unsafe extern "C" fn(*mut T),
+}
+
+impl<T> Owned<T> {
+    /// An error if nothing was made. `give_back` is the function that destroys what `handle` points to.
+    fn new(handle: *mut T, give_back: unsafe extern "C" fn(*mut T)) -> Result<Self, RDKafkaErrorCode> {
+        if handle.is_null() { Err(last_error()) } else { Ok(Self { handle, give_back }) }
+    }
+}
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        // SAFETY: the handle is ours and is not used any more.
+        unsafe { (self.give_back)(self.handle) };
     }
 }
 

@@ -133,6 +133,7 @@ impl StreamTask {
             let (next_offset, confirmed) = source.anchor;
             SourceProgress {
                 topic: source.topic.to_string(),
+                topic_id: source.topic_id.clone(),
                 partition: self.context.task.partition,
                 next_offset: settled.next_offset,
                 last_appended_at: settled.mark.map(|mark| mark.appended_at),
@@ -249,6 +250,7 @@ impl StreamTask {
         SourceStart {
             region: source.region.clone(),
             topic: source.topic.clone(),
+            topic_id: source.topic_id.clone(),
             next_offset,
             mark,
             frontier: self.settled(index).frontier,
@@ -265,6 +267,7 @@ impl StreamTask {
         if !found.present {
             return None;
         }
+        source.topic_id.clone_from(&found.topic_id);
         if replay || source.settlement.settled().next_offset < found.next_offset {
             self.group.clear(index);
             self.parking.begin_again(index, found.next_offset, found.mark);

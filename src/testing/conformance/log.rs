@@ -21,6 +21,8 @@ pub trait LogUnderTest {
 
     fn create_topic(&mut self, topic: &str, partitions: i32);
 
+    fn delete_topic(&mut self, topic: &str);
+
     /// Joins a group that subscribes to `local`, with `mirror` as its co-topic.
     fn join(&mut self, group: &str, local: &Arc<str>, mirror: &Arc<str>) -> Box<dyn GroupConsumer>;
 
@@ -50,6 +52,7 @@ pub fn all(log: &mut dyn LogUnderTest) {
     appends_are_acknowledged_in_order_and_read_back_whole(log);
     a_read_begins_anywhere_and_its_position_ends_at_the_end(log);
     an_unknown_topic_has_no_partitions(log);
+    a_topic_keeps_its_id_and_has_another_one_when_it_is_created_again(log);
     an_offset_is_found_by_the_time_of_its_append(log);
     nothing_is_fetched_before_it_is_asked_for_and_a_second_request_goes_back(log);
     a_paused_partition_is_silent_and_loses_nothing(log);

@@ -135,8 +135,8 @@ impl SimReader {
 }
 
 impl crate::port::log::LogReader for SimReader {
-    fn partition_count(&mut self, topic: &str) -> Result<Option<i32>> {
-        self.reach()?.partition_count(topic)
+    fn describe(&mut self, topic: &str) -> Result<Option<crate::port::log::TopicDescription>> {
+        self.reach()?.describe(topic)
     }
 
     fn bounds(&mut self, partition: &TopicPartition) -> Result<crate::port::log::Bounds> {

@@ -1,7 +1,7 @@
 //! Appender and reader.
 
 use super::{LogUnderTest, until};
-use crate::base::ids::TopicPartition;
+use crate::base::ids::{TopicId, TopicPartition};
 use crate::base::time::UnixMs;
 use crate::port::log::{Ack, Append, AppendRefused, Bounds};
 use crate::record::raw::RawRecord;
@@ -125,6 +125,28 @@ pub fn an_unknown_topic_has_no_partitions(log: &mut dyn LogUnderTest) {
     assert_eq!(reader.partition_count(&topic).unwrap(), None, "asking does not create it");
     log.create_topic(&topic, 3);
     until(log, "the new topic", |_| (reader.partition_count(&topic).unwrap() == Some(3)).then_some(()));
+}
+
+pub fn a_topic_keeps_its_id_and_has_another_one_when_it_is_created_again(log: &mut dyn LogUnderTest) {
+    let (topic, other) = (log.unique("identity"), log.unique("identity"));
+    log.create_topic(&topic, 1);
+    log.create_topic(&other, 1);
+    let partition = TopicPartition::new(topic.clone(), 0);
+    let mut reader = log.reader();
+    let mut id = |log: &mut dyn LogUnderTest, topic: &str, not: Option<&TopicId>| {
+        until(log, "an id", |_| reader.describe(topic).unwrap()?.id.filter(|id| Some(id) != not))
+    };
+    let first = id(log, &topic, None);
+    assert_ne!(id(log, &other, None), first);
+    append(log, &partition, &["a", "b"]);
+    assert_eq!(id(log, &topic, None), first);
+    log.delete_topic(&topic);
+    let mut asked = log.reader();
+    until(log, "the end of the topic", |_| asked.describe(&topic).unwrap().is_none().then_some(()));
+    log.create_topic(&topic, 1);
+    append(log, &partition, &["a", "b"]);
+    let second = id(log, &topic, Some(&first));
+    assert_eq!(id(log, &topic, None), second);
 }
 
 pub fn an_offset_is_found_by_the_time_of_its_append(log: &mut dyn LogUnderTest) {
