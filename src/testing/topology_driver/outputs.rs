@@ -130,7 +130,7 @@ impl TopologyDriver {
     }
 
     pub(super) fn known_topic(&self, topic: &str) -> Result<()> {
-        if self.around.broker.partition_count(topic).is_some() {
+        if self.around.broker.describe(topic).is_some() {
             return Ok(());
         }
         let known: Vec<String> = self.around.broker.topics().into_iter().map(|(name, _)| name.to_string()).collect();
