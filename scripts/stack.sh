@@ -8,11 +8,15 @@ usage() {
 usage: scripts/stack.sh COMMAND
 
   install             download what is missing (`up` does it too)
-  up [NAME…]          start these servers and all that they need; default: every one
+  up [--brokers REGION=N]… [NAME…]
+                      start these servers and all that they need; default: every one. N is 1, as by
+                      default, or 3: then what is written there has three replicas, two of them in sync
   down                end what `up` started and delete its data (logs stay until the next `up`)
   stop [NAME…]        stop in an orderly way; data and ports are kept
   start [NAME…]       start again what was stopped or killed
   kill NAME…          SIGKILL
+  pause NAME…         SIGSTOP
+  resume NAME…        SIGCONT
   status [--json] [NAME…]    exit code 1 unless all of them are ready
   env [NAME…]         shell lines to evaluate: eval "$(scripts/stack.sh env)"
   link cut [us|eu]    silence the link that carries what us (eu) has to the other region; or both
@@ -20,7 +24,8 @@ usage: scripts/stack.sh COMMAND
   link delay MS [us|eu]      one way; 30 at the start
   link status
 
-Servers: kafka-us kafka-eu link mm2 registry-us registry-eu milvus-us milvus-eu
+Servers: kafka-us kafka-eu link mm2 registry-us registry-eu milvus-us milvus-eu; with three brokers
+kafka-us-2 and kafka-us-3 too.
 They listen on free ports of their own choice: on 127.0.0.1, but for Milvus, which can only listen
 on every interface.
 

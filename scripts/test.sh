@@ -6,13 +6,17 @@ cd "$here/.."
 
 usage() {
     cat <<'END'
-usage: scripts/test.sh [GROUP…]     default: all groups
+usage: scripts/test.sh [GROUP…]     default: all groups but `long`
 
   fast    cargo fmt, clippy, and the tests that need no servers
   demo    `driftless demo`: converges, and equal seeds give equal content
   stack   starts the real servers (scripts/stack.sh) and runs every tests/stack/*.py and *.sh with
           the variables of `stack.sh env` and DRIFTLESS_BIN; each prints a line
           "ok - NAME" or "not ok - NAME" for each thing it has checked
+  chaos   starts them with three brokers in one region, kills, stops and cuts off some of them under
+          load (tests/stack_chaos/chaos.py short; DRIFTLESS_CHAOS_SEED draws the same ones again)
+  long    the same with every one of them (half an hour), 10 000 seeds of the simulator, planted bugs
+          that it must find, ten minutes of each fuzz target; run by hand
 
 The last line is "driftless: N passed, N failed". Exit code: 0 none failed, 1 some did, 2 wrong
 usage. Build output goes to CARGO_TARGET_DIR [${XDG_CACHE_HOME:-~/.cache}/driftless/target].
@@ -37,7 +41,7 @@ group_fast() {
     check 'cargo fmt' cargo fmt --all -- --check
     check 'cargo clippy' cargo clippy --release --all-targets --locked -- -D warnings
     local log=$work/cargo-test.log status=0 sums
-    cargo test --release --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
+    DRIFTLESS_SIM_SEEDS=${DRIFTLESS_SIM_SEEDS:-500} cargo test --release --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
     # "test result: ok. 12 passed; 0 failed; …", once for each test binary.
     sums=$(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' "$log")
     passed=$((passed + ${sums% *})) failed=$((failed + ${sums#* }))
@@ -79,29 +83,60 @@ group_stack() {
     "$here/install.sh" stack
     run_script scripts/stack/check_compose.py
     run_script tests/stack/lib/selftest.py
-    # Apart from a stack that the user may have running.
-    export DRIFTLESS_STACK_HOME=$work/stack
-    stack_started=yes
-    if "$here/stack.sh" up; then
-        ok 'the stack comes up'
-        eval "$("$here/stack.sh" env)"
+    if start_stack; then
         local script
         for script in tests/stack/*.py tests/stack/*.sh; do
             if [ -x "$script" ]; then run_script "$script"; fi
         done
-    else
-        not_ok 'the stack comes up'
     fi
     stop_stack
 }
 
-# run_script FILE: counts the lines that it prints; ending badly or silently is a failure too.
+group_chaos() { chaos short; }
+group_long() {
+    chaos full
+    build || return 0
+    check '10 000 seeds of the simulator' "$DRIFTLESS_BIN" sim --seeds 10000 --keep-going
+    run_script scripts/mutants.py
+    fuzz
+}
+# DRIFTLESS_FUZZ_SECONDS: of each target [600].
+fuzz() {
+    local target
+    for target in avro schema framing json config topology entries; do
+        check "fuzzing $target finds nothing" scripts/fuzz.sh "$target" "${DRIFTLESS_FUZZ_SECONDS:-600}"
+    done
+}
+# chaos LENGTH: the seed is printed.
+chaos() {
+    build || return 0
+    "$here/install.sh" stack chaos
+    if start_stack --brokers us=3; then
+        run_script tests/stack_chaos/chaos.py "$1" ${DRIFTLESS_CHAOS_SEED:-}
+    fi
+    stop_stack
+}
+
+# start_stack OPTION…: apart from a stack that the user may have running. False if it does not come up.
+start_stack() {
+    export DRIFTLESS_STACK_HOME=$work/stack
+    stack_started=yes
+    if "$here/stack.sh" up "$@"; then
+        ok 'the stack comes up'
+        eval "$("$here/stack.sh" env)"
+    else
+        not_ok 'the stack comes up'
+        return 1
+    fi
+}
+
+# run_script FILE ARGUMENT…: counts the lines that it prints; ending badly or silently is a failure too.
 run_script() {
     local log=$work/${1##*/}.log status=0
     echo "--- $1"
     case $1 in
-        *.py) "$DRIFTLESS_CLIENTS_DIR/bin/python" -B "$1" ;;
-        *) "$1" ;;
+        *.py) "$DRIFTLESS_CLIENTS_DIR/bin/python" -B "$@" ;;
+        *) "$@" ;;
     esac | tee "$log" || status=$?
     local good bad
     good=$(matches '^ok ' "$log") bad=$(matches '^not ok ' "$log")
@@ -127,10 +162,10 @@ clean_up() {
 }
 
 groups=("$@")
-[ $# -gt 0 ] || groups=(fast demo stack)
+[ $# -gt 0 ] || groups=(fast demo stack chaos)
 for group in "${groups[@]}"; do
     case $group in
-        fast | demo | stack) ;;
+        fast | demo | stack | chaos | long) ;;
         -h | --help) usage; exit 0 ;;
         *) usage >&2; exit 2 ;;
     esac

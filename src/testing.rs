@@ -3,3 +3,4 @@
 pub mod conformance;
 pub(crate) mod random;
 pub mod sim;
+pub mod topology_driver;

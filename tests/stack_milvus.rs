@@ -208,7 +208,7 @@ fn what_differs_from_the_configuration_is_told_all_at_once() {
 }
 
 #[test]
-fn a_whole_collection_is_read_page_by_page() {
+fn f49_a_whole_collection_of_more_than_a_reply_holds_is_read_page_by_page() {
     let Some(milvus) = Milvus::from_environment() else { return };
     let spec = spec("scan", 64);
     let mut client = milvus.open(vec![spec.clone()]);

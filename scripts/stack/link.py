@@ -1,9 +1,9 @@
 """A slow link that can be cut: the sea between two regions, as a TCP proxy.
 
-    link.py --control PORT --delay MS us=LISTEN:TARGET eu=LISTEN:TARGET
+    link.py --control PORT --delay MS us=LISTEN:TARGET eu=LISTEN:TARGET,LISTEN:TARGET
 
-All ports are on loopback. Each named link takes connections on LISTEN and passes every byte on to
-TARGET, each way MS later. A cut link is silent, not closed: nothing gets through in either
+All ports are on loopback. Each named link takes connections on each LISTEN and passes every byte on
+to the TARGET beside it, each way MS later. A cut link is silent, not closed: nothing gets through in either
 direction until it is healed, then what was sent meanwhile arrives, late but in order. So the ends
 see what a lost route looks like to TCP and find out by their own time-outs.
 
@@ -14,6 +14,7 @@ Without LINK it means all of them.
 
 import argparse
 import asyncio
+import functools
 import json
 
 CHUNK_BYTES = 64 * 1024
@@ -23,9 +24,9 @@ PIPE_CHUNKS = 256
 
 
 class Link:
-    def __init__(self, listen, target, delay_ms):
-        self.listen = listen
-        self.target = target
+    def __init__(self, ways, delay_ms):
+        """`ways`: (port to listen on, port that it leads to), one for each broker beyond."""
+        self.ways = ways
         self.delay_ms = delay_ms
         self.connections = 0
         self.healed = asyncio.Event()
@@ -39,15 +40,19 @@ class Link:
         }
 
     async def serve(self):
-        return await asyncio.start_server(self.connect, "127.0.0.1", self.listen)
+        """Listens on every port; returns the servers."""
+        return [
+            await asyncio.start_server(functools.partial(self.connect, target), "127.0.0.1", listen)
+            for listen, target in self.ways
+        ]
 
-    async def connect(self, near_reader, near_writer):
+    async def connect(self, target, near_reader, near_writer):
         """Carries one connection until either end closes it."""
         self.connections += 1
         writers = [near_writer]
         try:
             await self.healed.wait()
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
             writers.append(far_writer)
             directions = [
                 asyncio.create_task(self.carry(near_reader, far_writer)),
@@ -127,15 +132,15 @@ async def main():
     parser = argparse.ArgumentParser(description="a slow link that can be cut")
     parser.add_argument("--control", type=int, required=True)
     parser.add_argument("--delay", type=float, required=True, metavar="MS")
-    parser.add_argument("links", nargs="+", metavar="NAME=LISTEN:TARGET")
+    parser.add_argument("links", nargs="+", metavar="NAME=LISTEN:TARGET,…")
     args = parser.parse_args()
 
     links = {}
     for spec in args.links:
         name, _, ports = spec.partition("=")
-        listen, _, target = ports.partition(":")
-        links[name] = Link(int(listen), int(target), args.delay)
-    servers = [await link.serve() for link in links.values()]
+        ways = [tuple(map(int, way.split(":"))) for way in ports.split(",")]
+        links[name] = Link(ways, args.delay)
+    servers = [server for link in links.values() for server in await link.serve()]
     # Last, so that whoever reaches the control port knows that the links are listening.
     servers.append(await asyncio.start_server(Control(links).serve, "127.0.0.1", args.control))
     await asyncio.gather(*(server.serve_forever() for server in servers))

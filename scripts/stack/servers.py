@@ -22,6 +22,17 @@ KAFKA_DIR, REGISTRY_DIR, MILVUS_DIR = (
 HOST = "127.0.0.1"
 REGIONS = ("us", "eu")
 LINK_DELAY_MS = 30
+# As DESIGN section 3 has it for production; one region of three brokers loses nothing with one of them.
+REPLICATED = """\
+default.replication.factor=3
+min.insync.replicas=2
+offsets.topic.replication.factor=3
+transaction.state.log.replication.factor=3
+transaction.state.log.min.isr=2
+share.coordinator.state.topic.replication.factor=3
+share.coordinator.state.topic.min.isr=2
+broker.session.timeout.ms=6000
+"""
 
 # Small heaps, and no optimising compiler: it would be busy for as long as most tests last.
 JVM = ["-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
@@ -95,21 +106,34 @@ class Server:
 
 
 class Kafka(Server):
+    """One broker, which is a voter of its region's quorum too."""
+
     ports = ("local", "remote", "controller")
+
+    def __init__(self, name, region, nodes):
+        """`nodes`: the names of all brokers of the region, this one among them."""
+        super().__init__(name, region)
+        self.nodes = nodes
 
     def prepare(self, stack):
         local, remote, controller = (self.address(stack, port) for port in self.ports)
         # Whoever connects to the remote listener is told to come back through the link.
-        through_link = f"{HOST}:{stack.port('link', self.region)}"
+        through_link = f"{HOST}:{stack.port('link', self.name)}"
+        voters = ",".join(
+            f"{number}@{HOST}:{stack.port(node, 'controller')}" for number, node in enumerate(self.nodes, 1)
+        )
         shared = (DOCKER / "kafka/broker.properties").read_text()
         config = self.data(stack) / "server.properties"
+        # Of a key that is there twice, Kafka takes the last.
         config.write_text(
             shared
             + "\n# Added by scripts/stack.sh\n"
+            + f"node.id={self.nodes.index(self.name) + 1}\n"
             + f"listeners=LOCAL://{local},REMOTE://{remote},CONTROLLER://{controller}\n"
             + f"advertised.listeners=LOCAL://{local},REMOTE://{through_link}\n"
-            + f"controller.quorum.voters=1@{controller}\n"
+            + f"controller.quorum.voters={voters}\n"
             + f"log.dirs={self.data(stack)}/log\n"
+            + (REPLICATED if len(self.nodes) >= 3 else "")
         )
         if not (self.data(stack) / "log/meta.properties").exists():
             # Sixteen bytes in base64, as Kafka wants it.
@@ -136,18 +160,26 @@ class Kafka(Server):
             return False
 
     def variables(self, stack):
-        return {f"DRIFTLESS_{self.region.upper()}_KAFKA": self.address(stack)}
+        return {f"DRIFTLESS_{self.region.upper()}_KAFKA": bootstrap(stack, self.nodes)}
+
+
+def bootstrap(stack, nodes):
+    return ",".join(f"{HOST}:{stack.port(node, 'local')}" for node in nodes)
 
 
 class Link(Server):
     """The link of each region carries what the *other* region reads from it."""
 
-    ports = ("control", *REGIONS)
+    def __init__(self, name, brokers):
+        """`brokers`: {region: names of its brokers}. Each broker has a port of its own here."""
+        super().__init__(name)
+        self.brokers = brokers
+        self.ports = ("control", *(node for nodes in brokers.values() for node in nodes))
 
     def prepare(self, stack):
         links = [
-            f"{region}={stack.port('link', region)}:{stack.port(f'kafka-{region}', 'remote')}"
-            for region in REGIONS
+            f"{region}=" + ",".join(f"{stack.port('link', node)}:{stack.port(node, 'remote')}" for node in nodes)
+            for region, nodes in self.brokers.items()
         ]
         control = str(stack.port("link", "control"))
         script = str(ROOT / "scripts/stack/link.py")
@@ -170,34 +202,51 @@ class Link(Server):
 
 
 class MirrorMaker(Server):
-    needs = ("kafka-us", "kafka-eu", "link")
     stop_seconds_max = 30
+
+    def __init__(self, name, brokers):
+        super().__init__(name)
+        self.brokers = brokers
+        self.needs = (*(node for nodes in brokers.values() for node in nodes), "link")
 
     def prepare(self, stack):
         addresses = {}
-        for region in REGIONS:
+        for region, nodes in self.brokers.items():
             name = f"DRIFTLESS_{region.upper()}_KAFKA"
-            addresses[name] = f"{HOST}:{stack.port(f'kafka-{region}', 'local')}"
-            addresses[f"{name}_REMOTE"] = f"{HOST}:{stack.port('link', region)}"
+            addresses[name] = bootstrap(stack, nodes)
+            addresses[f"{name}_REMOTE"] = ",".join(f"{HOST}:{stack.port('link', node)}" for node in nodes)
         main = "org.apache.kafka.connect.mirror.MirrorMaker"
-        config = str(DOCKER / "mirrormaker/mm2.properties")
-        return kafka_java(stack, "384m", main, config), addresses
+        config = self.data(stack) / "mm2.properties"
+        shared = (DOCKER / "mirrormaker/mm2.properties").read_text()
+        config.write_text(shared + "\n# Added by scripts/stack.sh\n" + self.replication())
+        return kafka_java(stack, "384m", main, str(config)), addresses
+
+    def replication(self):
+        """What it writes into a region of three brokers has three replicas there."""
+        large = [region for region, nodes in self.brokers.items() if len(nodes) >= 3]
+        if not large:
+            return ""
+        flows = [f"{other}->{region}" for region in large for other in self.brokers if other != region]
+        lines = [f"{flow}{key}.replication.factor=3" for flow in flows for key in ("", ".heartbeats.topic")]
+        # For these the key without a prefix rules; -1 is the brokers' own default, which differs.
+        lines += [f"{topic}.storage.replication.factor=-1" for topic in ("offset", "status", "config")]
+        return "\n".join(lines) + "\n"
 
     def ready(self, stack):
         """It has no port to ask: both flows have carried a heartbeat written since its start."""
         since = stack.started_at(self.name)
         return all(
-            newest_record_time(stack.port(f"kafka-{here}", "local"), f"{there}.heartbeats") > since
+            newest_record_time(bootstrap(stack, self.brokers[here]), f"{there}.heartbeats") > since
             for here, there in (("us", "eu"), ("eu", "us"))
         )
 
 
-def newest_record_time(kafka_port, topic):
+def newest_record_time(kafka, topic):
     """When the newest record of a topic's partition 0 was written, or 0 if there is none."""
     from confluent_kafka import Consumer, KafkaException, TopicPartition
 
     consumer = Consumer({
-        "bootstrap.servers": f"{HOST}:{kafka_port}",
+        "bootstrap.servers": kafka,
         "group.id": "stack-ready",
         "enable.auto.commit": False,
         "log_level": 0,
@@ -309,16 +358,20 @@ def fill_template(template, values):
     return re.sub(r"\{\{\s*(\w+)(?:\(\w+\))?\s*(?::\s*([^}]*?))?\s*\}\}", value, template)
 
 
-SERVERS = {
-    server.name: server
-    for server in (
-        Kafka("kafka-us", "us"),
-        Kafka("kafka-eu", "eu"),
-        Link("link"),
-        MirrorMaker("mm2"),
+def servers(brokers):
+    """All servers by name, in the order of their start. `brokers`: how many each region has."""
+    nodes = {region: [broker_name(region, number) for number in range(1, brokers[region] + 1)] for region in REGIONS}
+    kafkas = [Kafka(name, region, names) for region, names in nodes.items() for name in names]
+    others = (
+        Link("link", nodes),
+        MirrorMaker("mm2", nodes),
         Registry("registry-us", "us"),
         Registry("registry-eu", "eu"),
         Milvus("milvus-us", "us"),
         Milvus("milvus-eu", "eu"),
     )
-}
+    return {server.name: server for server in (*kafkas, *others)}
+
+
+def broker_name(region, number):
+    return f"kafka-{region}" if number == 1 else f"kafka-{region}-{number}"

@@ -21,13 +21,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from servers import REGIONS, SERVERS
+from servers import REGIONS, servers
 
 READY_SECONDS_MAX = 180
 POLL_SECONDS = 0.15
 # Below the range from which Linux takes ports for outgoing connections, so that none of them can
 # sit on a server's port while it restarts.
 PORTS_FROM, PORTS_TO = 20000, 32000
+
+
+# Commands that send a signal and do no more.
+SIGNALS = {"kill": signal.SIGKILL, "pause": signal.SIGSTOP, "resume": signal.SIGCONT}
 
 
 class Failure(Exception):
@@ -46,15 +50,21 @@ class Stack:
         self.state = {"ports": {}, "processes": {}}
         if self.state_file.exists():
             self.state = json.loads(self.state_file.read_text())
+        self.servers = servers(self.state.setdefault("brokers", dict.fromkeys(REGIONS, 1)))
 
-    def create(self):
-        """A fresh stack, unless there is one already."""
+    def create(self, brokers):
+        """A fresh stack, unless there is one already. `brokers`: regions with more than one, or another number."""
         if self.state["ports"]:
+            wanted = {**self.state["brokers"], **brokers}
+            if wanted != self.state["brokers"]:
+                raise Failure(f"this stack has {self.state['brokers']} brokers; `down` first, to have others")
             return
+        self.state["brokers"].update(brokers)
+        self.servers = servers(self.state["brokers"])
         for folder in (self.data, self.logs, self.tmp):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-        names = [f"{server.name}.{port}" for server in SERVERS.values() for port in server.ports]
+        names = [f"{server.name}.{port}" for server in self.servers.values() for port in server.ports]
         self.state["ports"] = dict(zip(names, free_ports(len(names))))
         self.save()
 
@@ -156,17 +166,21 @@ def wait_until(condition, seconds_max):
     return True
 
 
-def with_needs(names):
-    """The servers and all that they need, in the order of SERVERS."""
+def with_needs(stack, names):
+    """The servers and all that they need, in the order of their start."""
     wanted = set(names)
     for name in names:
-        wanted |= set(with_needs(SERVERS[name].needs))
-    return [name for name in SERVERS if name in wanted]
+        wanted |= set(with_needs(stack, stack.servers[name].needs))
+    return [name for name in stack.servers if name in wanted]
 
 
-def up(stack, names):
-    stack.create()
-    names = with_needs(names or SERVERS)
+def up(stack, names, brokers):
+    stack.create(brokers)
+    check_names(stack, names)
+    start_missing(stack, with_needs(stack, names or stack.servers))
+
+
+def start_missing(stack, names):
     missing = [name for name in names if not stack.alive(name)]
     if not missing:
         print(f"already up: {' '.join(names)}")
@@ -177,7 +191,7 @@ def up(stack, names):
     failures = {}
 
     def start_one(name):
-        server = SERVERS[name]
+        server = stack.servers[name]
         try:
             for need in server.needs:
                 if need in settled:
@@ -224,13 +238,14 @@ def last_words(stack, name):
 
 def stop(stack, names):
     """Orderly, data kept: MirrorMaker before its brokers, without which it hangs for long."""
-    running = [name for name in names or SERVERS if stack.alive(name)]
-    for group in (["mm2"], [name for name in SERVERS if name != "mm2"]):
+    running = [name for name in names or stack.servers if stack.alive(name)]
+    for group in (["mm2"], [name for name in stack.servers if name != "mm2"]):
         stopping = [name for name in group if name in running]
         for name in stopping:
             stack.signal(name, signal.SIGTERM)
+            stack.signal(name, signal.SIGCONT)  # One that is paused would never hear of it.
         for name in stopping:
-            if not stack.gone(name, SERVERS[name].stop_seconds_max):
+            if not stack.gone(name, stack.servers[name].stop_seconds_max):
                 print(f"{name} does not stop on SIGTERM: killed", file=sys.stderr)
                 kill(stack, [name])
     print(f"stopped: {' '.join(running) or 'nothing was running'}")
@@ -244,9 +259,15 @@ def kill(stack, names):
             raise Failure(f"{name} (process {stack.process(name)['pid']}) survives SIGKILL")
 
 
+def check_names(stack, names):
+    for name in names:
+        if name not in stack.servers:
+            raise Failure(f"no server {name!r}; there are {' '.join(stack.servers)}")
+
+
 def down(stack):
     """Nothing is to be kept, so nobody needs time to save anything; only the logs stay."""
-    kill(stack, [name for name in ("mm2", *SERVERS) if stack.alive(name)])
+    kill(stack, [name for name in ("mm2", *stack.servers) if stack.alive(name)])
     for folder in (stack.data, stack.tmp):
         shutil.rmtree(folder, ignore_errors=True)
     stack.state_file.unlink(missing_ok=True)
@@ -254,20 +275,20 @@ def down(stack):
 
 
 def status(stack, names, as_json):
-    known = names or list(SERVERS)
+    known = names or list(stack.servers)
 
     def state_of(name):
         if not stack.process(name):
             return "not started"
         if not stack.alive(name):
             return "stopped"
-        return "ready" if SERVERS[name].ready(stack) else "not answering"
+        return "ready" if stack.servers[name].ready(stack) else "not answering"
 
     with ThreadPoolExecutor(len(known)) as threads:
         states = dict(zip(known, threads.map(state_of, known)))
     rows = []
     for name in known:
-        alive, process, server = stack.alive(name), stack.process(name), SERVERS[name]
+        alive, process, server = stack.alive(name), stack.process(name), stack.servers[name]
         rows.append({
             "name": name,
             "state": states[name],
@@ -290,9 +311,9 @@ def env(stack, names):
         "DRIFTLESS_STACK": os.environ["DRIFTLESS_STACK"],
         "DRIFTLESS_STACK_HOME": str(stack.home),
     }
-    for name in names or SERVERS:
+    for name in names or stack.servers:
         if stack.process(name):
-            variables.update(SERVERS[name].variables(stack))
+            variables.update(stack.servers[name].variables(stack))
     for name, value in variables.items():
         print(f"export {name}={shlex.quote(value)}")
 
@@ -300,7 +321,7 @@ def env(stack, names):
 def link(stack, arguments):
     if not stack.alive("link"):
         raise Failure("the link is not up")
-    answer = SERVERS["link"].command(stack, " ".join(arguments))
+    answer = stack.servers["link"].command(stack, " ".join(arguments))
     if "error" in answer:
         raise Failure(answer["error"])
     print(json.dumps(answer))
@@ -309,12 +330,14 @@ def link(stack, arguments):
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="stack.sh", add_help=False)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("up", "start", "stop", "down", "status", "env", "kill"):
+    for verb in ("up", "start", "stop", "down", "status", "env", *SIGNALS):
         sub = verbs.add_parser(verb, add_help=False)
         if verb == "status":
             sub.add_argument("--json", action="store_true")
+        if verb == "up":
+            sub.add_argument("--brokers", action="append", default=[], type=broker_count, metavar="REGION=N")
         if verb != "down":
-            sub.add_argument("names", nargs="+" if verb == "kill" else "*", metavar="NAME")
+            sub.add_argument("names", nargs="+" if verb in SIGNALS else "*", metavar="NAME")
     links = verbs.add_parser("link", add_help=False).add_subparsers(dest="link", required=True)
     for verb in ("cut", "heal", "delay", "status"):
         sub = links.add_parser(verb, add_help=False)
@@ -322,11 +345,15 @@ def parse(arguments):
             sub.add_argument("ms", type=float)
         if verb != "status":
             sub.add_argument("region", nargs="?", choices=REGIONS)
-    args = parser.parse_args(arguments)
-    for name in vars(args).get("names", ()):
-        if name not in SERVERS:
-            parser.error(f"no server {name!r}; there are {' '.join(SERVERS)}")
-    return args
+    return parser.parse_args(arguments)
+
+
+def broker_count(text):
+    """`us=3` as ("us", 3)."""
+    region, _, count = text.partition("=")
+    if region not in REGIONS or count not in ("1", "3"):
+        raise argparse.ArgumentTypeError(f"{text!r}: write us=1, us=3, eu=1 or eu=3")
+    return region, int(count)
 
 
 def main():
@@ -335,19 +362,24 @@ def main():
     stack_home.mkdir(parents=True, exist_ok=True)
     # Whatever changes the stack does so alone; looking and cutting links may go on meanwhile.
     lock = (stack_home / "lock").open("w")
-    if args.verb in ("up", "start", "stop", "kill", "down"):
+    if args.verb in ("up", "start", "stop", "down", *SIGNALS):
         fcntl.flock(lock, fcntl.LOCK_EX)
     stack = Stack(stack_home)
     try:
+        if args.verb not in ("up", "link", "down"):
+            check_names(stack, args.names)
         match args.verb:
             case "up":
-                up(stack, args.names)
+                up(stack, args.names, dict(args.brokers))
             case "start":
-                up(stack, args.names or list(stack.state["processes"]))
+                start_missing(stack, with_needs(stack, args.names or list(stack.state["processes"])))
             case "stop":
                 stop(stack, args.names)
             case "kill":
                 kill(stack, args.names)
+            case "pause" | "resume":
+                for name in args.names:
+                    stack.signal(name, SIGNALS[args.verb])
             case "down":
                 down(stack)
             case "status":

@@ -1,6 +1,9 @@
 //! What a worker answers over HTTP: metrics, health, tasks.
 
+use crate::adapter::system::SystemClock;
 use crate::base::error::{Error, Result};
+use crate::base::time::Clock;
+use crate::record::collection::Collections;
 use crate::stream::driver::Watch;
 use crate::stream::report::{TaskReport, ThreadReport};
 use axum::extract::State;
@@ -10,12 +13,14 @@ use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::net::TcpListener;
 
 #[derive(Clone)]
 pub struct Served {
     pub metrics: PrometheusHandle,
     pub threads: Vec<Watch>,
+    pub collections: Arc<Collections>,
 }
 
 #[derive(Serialize)]
@@ -26,17 +31,18 @@ struct Tasks {
 }
 
 impl Served {
-    /// All threads together.
+    fn report(&self) -> ThreadReport {
+        ThreadReport::together(self.threads.iter().map(Watch::report).collect())
+    }
+
     fn tasks(&self) -> Tasks {
-        let reports: Vec<ThreadReport> = self.threads.iter().map(Watch::report).collect();
-        let mut whole = ThreadReport::default();
-        let ready = reports.iter().all(ThreadReport::is_ready);
-        for report in reports {
-            whole.totals.add(&report.totals);
-            whole.tasks.extend(report.tasks);
-        }
-        whole.tasks.sort_by(|a, b| a.task.cmp(&b.task));
-        Tasks { ready, tasks: whole.tasks, totals: whole.totals }
+        let whole = self.report();
+        Tasks { ready: whole.is_ready(), tasks: whole.tasks, totals: whole.totals }
+    }
+
+    fn render(&self) -> String {
+        self.report().publish_gauges(&self.collections, SystemClock::start().now().wall);
+        self.metrics.render()
     }
 }
 
@@ -49,7 +55,7 @@ pub async fn bind(listen: SocketAddr) -> Result<TcpListener> {
 
 pub async fn serve(listener: TcpListener, served: Served) -> Result<()> {
     let router = Router::new()
-        .route("/metrics", get(|State(served): State<Served>| async move { served.metrics.render() }))
+        .route("/metrics", get(|State(served): State<Served>| async move { served.render() }))
         .route("/health/live", get(|| async { "live\n" }))
         .route("/health/ready", get(ready))
         .route("/tasks", get(|State(served): State<Served>| async move { Json(served.tasks()) }))

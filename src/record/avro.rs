@@ -5,6 +5,7 @@
 //! in full. Both refuse the same bytes; a differential test holds them together.
 
 mod encode;
+mod extent;
 mod fast;
 mod resolved;
 mod wire;
@@ -14,11 +15,11 @@ mod tests;
 
 pub use encode::{Fields, encode};
 pub(crate) use fast::{Header, read_body, read_header, read_row};
+pub use resolved::OtherSchema;
 pub(crate) use resolved::resolve;
 
 use crate::record::schema::WriterSchema;
 use apache_avro::Schema;
-use apache_avro::schema::Name;
 use apache_avro::schema_compatibility::SchemaCompatibility;
 use serde_json::Value as Json;
 use std::sync::LazyLock;
@@ -83,11 +84,12 @@ pub fn writer_schema(text: &str) -> WriterSchema {
     if schema.canonical_form() == OURS.canonical_form() {
         return WriterSchema::Ours;
     }
-    if is_recursive(&schema, &mut Vec::new()) {
-        return WriterSchema::Unusable("its writer schema refers to itself".to_owned());
-    }
-    match SchemaCompatibility::can_read(&schema, &OURS) {
-        Ok(_) => WriterSchema::Resolvable(Box::new(schema)),
+    let other = match OtherSchema::new(schema) {
+        Ok(other) => other,
+        Err(why) => return WriterSchema::Unusable(format!("its writer schema {why}")),
+    };
+    match SchemaCompatibility::can_read(other.schema(), &OURS) {
+        Ok(_) => WriterSchema::Resolvable(Box::new(other)),
         Err(why) => WriterSchema::Unusable(format!("its writer schema does not resolve to VectorChange: {why}")),
     }
 }
@@ -98,23 +100,6 @@ fn parse(text: &str) -> Result<Schema, String> {
     let mut json: Json = serde_json::from_str(text).map_err(|error| error.to_string())?;
     drop_logical_types(&mut json);
     Schema::parse_str(&json.to_string()).map_err(|error| error.to_string())
-}
-
-/// A record within itself: apache-avro would read it by recursion, as deep as the bytes say.
-fn is_recursive(schema: &Schema, open: &mut Vec<Name>) -> bool {
-    match schema {
-        Schema::Ref { name } => open.contains(name),
-        Schema::Array(array) => is_recursive(&array.items, open),
-        Schema::Map(map) => is_recursive(&map.types, open),
-        Schema::Union(union) => union.variants().iter().any(|variant| is_recursive(variant, open)),
-        Schema::Record(record) => {
-            open.push(record.name.clone());
-            let found = record.fields.iter().any(|field| is_recursive(&field.schema, open));
-            open.pop();
-            found
-        }
-        _ => false,
-    }
 }
 
 fn drop_logical_types(json: &mut Json) {

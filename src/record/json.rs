@@ -39,7 +39,9 @@ impl JsonChange {
 
 /// `appended_at` (A) tells which unit the timestamp has.
 pub(crate) fn read(content: &[u8], appended_at: UnixMs) -> Result<JsonChange, serde_json::Error> {
-    let wire: Wire = serde_json::from_slice(content)?;
+    // Of what it passes over, serde_json looks at no byte's encoding.
+    let text = std::str::from_utf8(content).map_err(serde_json::Error::custom)?;
+    let wire: Wire = serde_json::from_str(text)?;
     Ok(JsonChange {
         op: match wire.op {
             WireType::Upsert => Op::Upsert,

@@ -1,6 +1,7 @@
 //! A writer schema as a registry gave it, prepared once, and where it comes from.
 
 use crate::base::ids::Region;
+use crate::record::avro::OtherSchema;
 use std::sync::Arc;
 
 /// How values written with this schema are read.
@@ -9,7 +10,7 @@ pub enum WriterSchema {
     /// Our own schema, field by field: the fast path applies.
     Ours,
     /// Another schema whose values resolve to ours (fields added, removed, defaulted).
-    Resolvable(Box<apache_avro::Schema>),
+    Resolvable(Box<OtherSchema>),
     /// Not a change at all: every value of it is malformed, for this reason.
     Unusable(String),
 }

@@ -34,7 +34,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The report and the gauges are renewed every `interval`; `on_report` is called after each.
+    /// The report is renewed every `interval`; `on_report` is called after each.
     pub fn new(interval: Duration, on_report: Wake) -> Self {
         Self { stop: Arc::default(), report: Arc::default(), interval, on_report }
     }
@@ -66,7 +66,6 @@ pub fn drive(mut stream: StreamThread, clock: &dyn Clock, watch: &Watch) -> Resu
         let round = stream.run_once(now)?;
         if now.monotonic >= next_report || round.stopped {
             watch.publish(stream.report());
-            stream.publish_gauges(now);
             next_report = now.monotonic + watch.interval;
         }
         if round.stopped {

@@ -1,6 +1,9 @@
 //! What a stream thread is doing, as plain data: for `/tasks`, the demo's view and tests.
 
 use crate::base::ids::TaskId;
+use crate::base::metric;
+use crate::base::time::UnixMs;
+use crate::record::collection::Collections;
 use crate::task::metrics::Totals;
 use crate::task::stream_task::StreamTask;
 use serde::Serialize;
@@ -26,6 +29,37 @@ impl ThreadReport {
             }
         }
         oldest
+    }
+
+    /// Those of several threads of one process as one.
+    pub fn together(reports: Vec<ThreadReport>) -> Self {
+        let mut whole = ThreadReport { joined: reports.iter().all(|report| report.joined), ..Self::default() };
+        for report in reports {
+            whole.totals.add(&report.totals);
+            whole.tasks.extend(report.tasks);
+        }
+        whole.tasks.sort_by(|a, b| a.task.cmp(&b.task));
+        whole
+    }
+
+    /// Sets the gauges, which stand for the process: to be called on the report of all its threads together.
+    pub fn publish_gauges(&self, collections: &Collections, now: UnixMs) {
+        for state in ["restoring", "running", "draining"] {
+            let count = self.tasks.iter().filter(|task| task.state == state).count();
+            metrics::gauge!(metric::TASKS, "state" => state).set(count as f64);
+        }
+        let sum = |of: fn(&TaskReport) -> usize| self.tasks.iter().map(of).sum::<usize>() as f64;
+        metrics::gauge!(metric::STORE_ENTRIES).set(sum(|task| task.entries));
+        metrics::gauge!(metric::STORE_BYTES).set(sum(|task| task.store_bytes));
+        metrics::gauge!(metric::BUFFERED_BYTES).set(sum(|task| task.buffered_bytes));
+        for (_, spec) in collections.iter() {
+            let waiting: u64 = self.tasks.iter().filter_map(|task| task.parked.get(&spec.name)).sum();
+            metrics::gauge!(metric::PARKED_CHANGES, "collection" => spec.name.clone()).set(waiting as f64);
+        }
+        for (origin, frontier_ms) in self.oldest_frontiers() {
+            let age_ms = now.since_ms(UnixMs(frontier_ms)).max(0);
+            metrics::gauge!(metric::FRONTIER_AGE_SECONDS, "origin" => origin).set(age_ms as f64 / 1_000.0);
+        }
     }
 
     /// It is a member of its group, and every task is restored and runs.

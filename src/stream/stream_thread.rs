@@ -14,11 +14,11 @@ mod membership;
 
 use crate::base::error::{Error, Remedy, Result};
 use crate::base::ids::TaskId;
-use crate::base::metric;
-use crate::base::time::{Clock, Now, UnixMs};
+use crate::base::time::{Clock, Now};
 use crate::port::log::{Ack, Appender, GroupConsumer, LogEvent};
 use crate::port::vector::{StoreResponse, VectorStore};
 use crate::record::schema::SchemaSource;
+use crate::store::VersionStore;
 use crate::stream::report::{TaskReport, ThreadReport};
 use crate::stream::restorer::{Reply, RestorerHandle};
 use crate::stream::settings::StreamSettings;
@@ -397,24 +397,11 @@ impl StreamThread {
         report
     }
 
-    /// Sets the gauges. Called now and then, not on every round.
-    pub fn publish_gauges(&self, now: Now) {
-        let report = self.report();
-        for state in ["restoring", "running", "draining"] {
-            let count = report.tasks.iter().filter(|task| task.state == state).count();
-            metrics::gauge!(metric::TASKS, "state" => state).set(count as f64);
-        }
-        let sum = |of: fn(&TaskReport) -> usize| report.tasks.iter().map(of).sum::<usize>() as f64;
-        metrics::gauge!(metric::STORE_ENTRIES).set(sum(|task| task.entries));
-        metrics::gauge!(metric::STORE_BYTES).set(sum(|task| task.store_bytes));
-        metrics::gauge!(metric::BUFFERED_BYTES).set(sum(|task| task.buffered_bytes));
-        for (_, spec) in self.settings.collections.iter() {
-            let waiting: u64 = report.tasks.iter().filter_map(|task| task.parked.get(&spec.name)).sum();
-            metrics::gauge!(metric::PARKED_CHANGES, "collection" => spec.name.clone()).set(waiting as f64);
-        }
-        for (origin, frontier_ms) in report.oldest_frontiers() {
-            let age_ms = now.wall.since_ms(UnixMs(frontier_ms)).max(0);
-            metrics::gauge!(metric::FRONTIER_AGE_SECONDS, "origin" => origin).set(age_ms as f64 / 1_000.0);
+    /// The versions store of a task that is held and restored: for tests, which look into it from outside.
+    pub fn store(&self, id: TaskId) -> Option<&dyn VersionStore> {
+        match self.slots.get(&id)? {
+            Slot::Active { task, .. } | Slot::Draining { task, .. } => Some(task.store()),
+            Slot::Restoring { .. } => None,
         }
     }
 }

@@ -46,7 +46,7 @@ fn f09_f48_a_minute_without_the_store_under_load_is_borne_within_all_limits_and_
 }
 
 #[test]
-fn f48_throttling_makes_batches_smaller_and_acks_make_them_larger_again() {
+fn f48_f50_throttling_makes_batches_smaller_and_acks_make_them_larger_again() {
     let mut world = World::new(1);
     world.settings.task.batch_bytes_max = 400 << 10;
     let mut worker = world.start();

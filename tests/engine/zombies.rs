@@ -124,3 +124,13 @@ fn f26_holes_that_are_nobodys_are_read_once_and_answered_with_nothing() {
     assert_eq!(world.read(&versions).len(), records);
     assert_oracle(&world, &[], "over the holes");
 }
+
+/// It got no further than its vector, and nothing is written any more: no own append shows the gap.
+#[test]
+fn f62_a_zombies_older_vector_in_an_idle_partition_is_found_by_looking_behind_our_own_last_one() {
+    let (mut world, mut worker) = with_row(2_000);
+    write_older_vector(&mut world);
+    world.settle(&mut [&mut worker]);
+    world.run_in_steps(&mut [&mut worker], 35_000, 250);
+    assert_oracle(&world, &[], "after a check of the sources");
+}

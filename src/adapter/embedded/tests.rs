@@ -1,4 +1,4 @@
-use super::broker::{Broker, Message, TimestampType};
+use super::broker::{Broker, Compaction, Message, TimestampType};
 use super::mirror::MirrorLink;
 use super::vector::{Database, EmbeddedStore};
 use super::{EmbeddedAppender, EmbeddedConsumer, EmbeddedReader};
@@ -292,4 +292,37 @@ fn a_write_that_the_check_refuses_is_not_carried_out() {
     assert_eq!(answers[0].outcome, Err(throttled()));
     assert!(answers[1].outcome.is_ok());
     assert_eq!(database.rows(CollectionId(0)), 1);
+}
+
+/// The traps of Kafka's cleaner: the last *offset* stays, young records are not touched, a null outlives the first
+/// cleaning that meets it, and offsets keep their meaning.
+#[test]
+fn compaction_keeps_the_last_offset_of_each_key_and_nulls_for_their_retention() {
+    let clock = ManualClock::default();
+    let broker = Broker::new(Box::new(clock.clone()), Duration::from_secs(10));
+    broker.create_topic("changelog", 1, TimestampType::LogAppendTime).unwrap();
+    let at = TopicPartition::new("changelog", 0);
+    let append = |key: &'static str, value: Option<&'static str>| {
+        let value = value.map(|value| Bytes::from_static(value.as_bytes()));
+        broker.append(&at, Message { key: Some(Bytes::from_static(key.as_bytes())), value, ..Message::default() }).unwrap();
+    };
+    let offsets = || {
+        let mut offsets = Vec::new();
+        let next = broker.read(&at, 0, usize::MAX, |record| offsets.push(record.offset)).unwrap();
+        (offsets, next)
+    };
+    let rules = Compaction { min_lag: Duration::from_secs(5), delete_retention: Duration::from_secs(20) };
+    for (key, value) in [("a", Some("newer")), ("a", Some("older")), ("b", Some("1")), ("b", None), ("c", Some("1"))] {
+        append(key, value);
+    }
+    clock.advance_ms(6_000);
+    append("c", Some("2"));
+    broker.compact(&at, rules).unwrap();
+    assert_eq!(offsets(), (vec![1, 3, 4, 5], 6), "c's first record is old, its successor too young to count");
+    clock.advance_ms(19_000);
+    broker.compact(&at, rules).unwrap();
+    assert_eq!(offsets(), (vec![1, 3, 5], 6), "the null is kept for its retention");
+    clock.advance_ms(2_000);
+    broker.compact(&at, rules).unwrap();
+    assert_eq!(offsets(), (vec![1, 5], 6));
 }

@@ -1,6 +1,6 @@
 //! [`KafkaAdmin`]: topics and their settings through librdkafka's admin client, one blocking call at a time.
 
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Remedy, Result};
 use crate::port::admin::{Creation, LogAdmin, TopicState, TopicToCreate};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{
@@ -10,7 +10,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::types::RDKafkaErrorCode;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,6 +25,8 @@ pub struct KafkaAdmin {
     bootstrap_servers: String,
     client: AdminClient<DefaultClientContext>,
     runtime: tokio::runtime::Runtime,
+    /// Topics made by this client: they are there, whatever a broker says that has not heard of them yet.
+    created: BTreeSet<Arc<str>>,
 }
 
 impl KafkaAdmin {
@@ -39,7 +41,7 @@ impl KafkaAdmin {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .map_err(|error| Error::fatal(format!("no thread for the Kafka admin client: {error}")))?;
-        Ok(Self { bootstrap_servers: bootstrap_servers.to_owned(), client, runtime })
+        Ok(Self { bootstrap_servers: bootstrap_servers.to_owned(), client, runtime, created: BTreeSet::new() })
     }
 
     fn options(&self) -> AdminOptions {
@@ -103,16 +105,8 @@ impl KafkaAdmin {
         }
         Ok(settings)
     }
-}
 
-impl LogAdmin for KafkaAdmin {
-    fn broker_count(&mut self) -> Result<i32> {
-        let metadata = self.client.inner().fetch_metadata(None, REQUEST_TIMEOUT);
-        let metadata = metadata.map_err(|error| self.failed("asking for the brokers", &error))?;
-        Ok(i32::try_from(metadata.brokers().len()).unwrap_or(i32::MAX))
-    }
-
-    fn describe(&mut self, topics: &[Arc<str>]) -> Result<BTreeMap<Arc<str>, TopicState>> {
+    fn describe_once(&mut self, topics: &[Arc<str>]) -> Result<BTreeMap<Arc<str>, TopicState>> {
         let metadata = self.client.inner().fetch_metadata(None, REQUEST_TIMEOUT);
         let metadata = metadata.map_err(|error| self.failed("asking for the topics", &error))?;
         let mut states = BTreeMap::new();
@@ -129,6 +123,32 @@ impl LogAdmin for KafkaAdmin {
         }
         Ok(states)
     }
+}
+
+impl LogAdmin for KafkaAdmin {
+    fn broker_count(&mut self) -> Result<i32> {
+        let metadata = self.client.inner().fetch_metadata(None, REQUEST_TIMEOUT);
+        let metadata = metadata.map_err(|error| self.failed("asking for the brokers", &error))?;
+        Ok(i32::try_from(metadata.brokers().len()).unwrap_or(i32::MAX))
+    }
+
+    /// Each question may go to another broker, and some hear of a new topic later than others: one that has not
+    /// leaves it out, or knows no settings of it, which a topic always has.
+    fn describe(&mut self, topics: &[Arc<str>]) -> Result<BTreeMap<Arc<str>, TopicState>> {
+        let created: Vec<Arc<str>> = topics.iter().filter(|topic| self.created.contains(*topic)).cloned().collect();
+        let begun = Instant::now();
+        loop {
+            let described = self.describe_once(topics);
+            let is_whole = match &described {
+                Ok(states) => created.iter().all(|topic| states.get(topic).is_some_and(|state| !state.settings.is_empty())),
+                Err(error) => created.is_empty() || error.remedy != Remedy::Retry,
+            };
+            if is_whole || begun.elapsed() > REQUEST_TIMEOUT {
+                return described;
+            }
+            thread::sleep(VISIBLE_POLL);
+        }
+    }
 
     fn create(&mut self, topic: &TopicToCreate) -> Result<Creation> {
         let doing = format!("creating topic {}", topic.name);
@@ -139,7 +159,10 @@ impl LogAdmin for KafkaAdmin {
         let created = self.runtime.block_on(self.client.create_topics([&new], &self.options()));
         let results = created.map_err(|error| self.failed(&doing, &error))?;
         match results.into_iter().next() {
-            Some(Ok(_)) => self.await_topic(topic).map(|()| Creation::Created),
+            Some(Ok(_)) => {
+                self.created.insert(Arc::clone(&topic.name));
+                self.await_topic(topic).map(|()| Creation::Created)
+            }
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(Creation::AlreadyThere),
             Some(Err((_, code))) => Err(self.failed(&doing, &KafkaError::AdminOp(code))),
             None => Err(Error::retry(format!("{doing}: the cluster gave no answer"))),

@@ -90,6 +90,12 @@ impl Assignment {
         self.revoking.get_or_insert_default().extend(partitions.iter().cloned());
     }
 
+    /// A partition of ours, or a co-partition of one.
+    pub fn owns(&self, partition: &TopicPartition) -> bool {
+        let Some(topic) = self.topics.iter().find(|topic| topic.name == partition.topic) else { return false };
+        self.owned.contains(&TopicPartition::new(Arc::clone(&topic.local), partition.partition))
+    }
+
     pub fn revocation_pending(&self) -> bool {
         self.revoking.is_some()
     }

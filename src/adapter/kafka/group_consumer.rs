@@ -152,7 +152,13 @@ impl GroupConsumer for KafkaGroupConsumer {
 
     fn commit(&mut self, offsets: &[(TopicPartition, i64)]) {
         let Some(consumer) = &self.consumer else { return };
-        let committed = list_at(offsets).and_then(|list| consumer.commit(&list, CommitMode::Async));
+        // librdkafka answers the refused commit of one that is no member (yet) by leaving and joining once more: with a
+        // commit every moment the group would never settle.
+        let ours: Vec<_> = offsets.iter().filter(|(partition, _)| self.assignment.owns(partition)).cloned().collect();
+        if ours.is_empty() {
+            return;
+        }
+        let committed = list_at(&ours).and_then(|list| consumer.commit(&list, CommitMode::Async));
         if let Err(error) = committed {
             tracing::debug!(%error, "offsets were not committed; the progress record rules");
         }

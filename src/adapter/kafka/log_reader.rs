@@ -15,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,13 +29,14 @@ pub struct KafkaLogReader {
     consumer: Arc<BaseConsumer<ReaderContext>>,
     opened: Option<Opened>,
     copier: Copier,
-    taken: Vec<Taken>,
 }
 
 struct Opened {
     partition: TopicPartition,
     cursor: PartitionCursor<ReaderContext>,
     position: i64,
+    /// Taken from librdkafka, which has moved on, and not yet given to the caller.
+    taken: VecDeque<Taken>,
 }
 
 /// Keeps librdkafka's last word on why the brokers can't be reached, for the error of the call that then times out.
@@ -47,7 +49,28 @@ struct ReaderContext {
 impl KafkaLogReader {
     pub fn new(settings: &KafkaSettings) -> Result<Self> {
         let consumer = settings.log_reader()?.create_with_context(ReaderContext::default()).map_err(|error| unusable(&error))?;
-        Ok(Self { consumer: Arc::new(consumer), opened: None, copier: Copier::default(), taken: Vec::new() })
+        Ok(Self { consumer: Arc::new(consumer), opened: None, copier: Copier::default() })
+    }
+
+    fn end_of(&self, partition: &TopicPartition, which: Offset) -> Result<i64> {
+        let doing = format!("asking for the ends of {partition}");
+        match self.ask_for(partition, which, &doing)? {
+            Offset::Offset(offset) => Ok(offset),
+            _ => Err(Error::retry(format!("{doing}: no answer for it; it is asked again"))),
+        }
+    }
+
+    /// What the partition's leader answers to one question: `Beginning`, `End`, or a time in place of an offset.
+    fn ask_for(&self, partition: &TopicPartition, question: Offset, doing: &str) -> Result<Offset> {
+        let mut asked = TopicPartitionList::new();
+        asked
+            .add_partition_offset(&partition.topic, partition.partition, question)
+            .map_err(|error| self.failed(&error, doing))?;
+        let answered = self.consumer.offsets_for_times(asked, PATIENCE).map_err(|error| self.failed(&error, doing))?;
+        let answer = answered.find_partition(&partition.topic, partition.partition);
+        let answer = answer.ok_or_else(|| Error::retry(format!("{doing}: no answer for it; it is asked again")))?;
+        answer.error().map_err(|error| self.failed(&error, doing))?;
+        Ok(answer.offset())
     }
 
     fn failed(&self, error: &KafkaError, doing: &str) -> Error {
@@ -69,27 +92,19 @@ impl LogReader for KafkaLogReader {
         }
     }
 
+    /// Two questions, not librdkafka's query for both ends: with an error in one of its two replies that returns the
+    /// other end as both, and the partition seems empty.
     fn bounds(&mut self, partition: &TopicPartition) -> Result<Bounds> {
-        let (first, end) = self
-            .consumer
-            .fetch_watermarks(&partition.topic, partition.partition, PATIENCE)
-            .map_err(|error| self.failed(&error, &format!("asking for the ends of {partition}")))?;
+        let first = self.end_of(partition, Offset::Beginning)?;
+        let end = self.end_of(partition, Offset::End)?;
         Ok(Bounds { first, end })
     }
 
     fn offset_at(&mut self, partition: &TopicPartition, at: UnixMs) -> Result<i64> {
         let doing = format!("asking for the offset of {partition} at {at} ms");
-        let mut asked = TopicPartitionList::new();
-        asked
-            .add_partition_offset(&partition.topic, partition.partition, Offset::Offset(at.0.max(0)))
-            .map_err(|error| self.failed(&error, &doing))?;
-        let answered = self.consumer.offsets_for_times(asked, PATIENCE).map_err(|error| self.failed(&error, &doing))?;
-        let answer = answered.find_partition(&partition.topic, partition.partition);
-        let answer = answer.ok_or_else(|| Error::retry(format!("{doing}: no answer for it; it is asked again")))?;
-        answer.error().map_err(|error| self.failed(&error, &doing))?;
-        match answer.offset() {
+        match self.ask_for(partition, Offset::Offset(at.0.max(0)), &doing)? {
             Offset::Offset(offset) => Ok(offset),
-            _ => Ok(self.bounds(partition)?.end),
+            _ => self.end_of(partition, Offset::End),
         }
     }
 
@@ -99,7 +114,7 @@ impl LogReader for KafkaLogReader {
         let topic = Arc::clone(&partition.topic);
         let cursor = PartitionCursor::start(Arc::clone(&self.consumer), topic, partition.partition, offset)
             .map_err(|code| kafka_error(code, &format!("reading {partition} from {offset}"), ""))?;
-        self.opened = Some(Opened { partition: partition.clone(), cursor, position: offset });
+        self.opened = Some(Opened { partition: partition.clone(), cursor, position: offset, taken: VecDeque::new() });
         Ok(())
     }
 
@@ -108,27 +123,43 @@ impl LogReader for KafkaLogReader {
             return Err(Error::fatal("no partition is open: call open before read"));
         };
         serve(opened.cursor.consumer());
-        let read = opened.cursor.take(READ_PATIENCE, &mut self.copier, &mut self.taken);
-        for taken in self.taken.drain(..) {
-            match taken {
-                Taken::Record(record) if record.offset < opened.position => {}
-                Taken::Record(record) => {
-                    opened.position = record.offset + 1;
-                    records.push(record);
-                }
-                Taken::End(end) => opened.position = opened.position.max(end),
-                Taken::Failed(code, text) => {
-                    let doing = format!("reading {} at {}", opened.partition, opened.position);
-                    return Err(kafka_error(code, &doing, &text));
-                }
-            }
+        if opened.taken.is_empty() {
+            let read = opened.cursor.take(READ_PATIENCE, &mut self.copier, &mut opened.taken);
+            read.map_err(|code| kafka_error(code, &format!("reading {}", opened.partition), ""))?;
         }
-        read.map_err(|code| kafka_error(code, &format!("reading {}", opened.partition), ""))?;
-        Ok(opened.position)
+        opened.give(records)
     }
 
     fn close(&mut self) {
         self.opened = None;
+    }
+}
+
+impl Opened {
+    /// An error is told alone: what was read before it has been given, and what comes after it stays for the next read.
+    /// Else a caller that reads on after a passing error would miss records and not know.
+    fn give(&mut self, records: &mut Vec<RawRecord>) -> Result<i64> {
+        let mut given = false;
+        while let Some(taken) = self.taken.pop_front() {
+            match taken {
+                Taken::Record(record) if record.offset < self.position => {}
+                Taken::Record(record) => {
+                    self.position = record.offset + 1;
+                    records.push(record);
+                    given = true;
+                }
+                Taken::End(end) => self.position = self.position.max(end),
+                failed @ Taken::Failed(..) if given => {
+                    self.taken.push_front(failed);
+                    break;
+                }
+                Taken::Failed(code, text) => {
+                    let doing = format!("reading {} at {}", self.partition, self.position);
+                    return Err(kafka_error(code, &doing, &text));
+                }
+            }
+        }
+        Ok(self.position)
     }
 }
 

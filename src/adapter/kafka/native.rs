@@ -15,6 +15,7 @@ use rdkafka::bindings as native;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaErrorCode;
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
@@ -159,7 +160,7 @@ impl<C: ConsumerContext> PartitionCursor<C> {
     }
 
     /// Appends what has been fetched to `taken`; waits at most `patience` for the first.
-    pub fn take(&mut self, patience: Duration, copier: &mut Copier, taken: &mut Vec<Taken>) -> Result<(), RDKafkaErrorCode> {
+    pub fn take(&mut self, patience: Duration, copier: &mut Copier, taken: &mut VecDeque<Taken>) -> Result<(), RDKafkaErrorCode> {
         // A batch call that may wait does so until the batch is full: so it never may, and one message is waited for.
         if self.take_batch(BATCH, Duration::ZERO, copier, taken)? == 0 && self.take_batch(1, patience, copier, taken)? > 0 {
             self.take_batch(BATCH, Duration::ZERO, copier, taken)?;
@@ -172,7 +173,7 @@ impl<C: ConsumerContext> PartitionCursor<C> {
         limit: usize,
         patience: Duration,
         copier: &mut Copier,
-        taken: &mut Vec<Taken>,
+        taken: &mut VecDeque<Taken>,
     ) -> Result<usize, RDKafkaErrorCode> {
         let patience_ms = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the handle is valid and the batch has room for `limit` (≤ BATCH) pointers.
@@ -182,7 +183,7 @@ impl<C: ConsumerContext> PartitionCursor<C> {
         for message in &mut self.batch[..count] {
             // SAFETY: the call filled `count` valid messages; each is destroyed once, after its last use.
             unsafe {
-                taken.push(take_message(&**message, &self.topic, copier));
+                taken.push_back(take_message(&**message, &self.topic, copier));
                 native::rd_kafka_message_destroy(*message);
             }
             *message = ptr::null_mut();

@@ -74,10 +74,16 @@ const APPENDER: Properties = &[
     ("queue.buffering.max.kbytes", "65536"),
     ("message.timeout.ms", "120000"),
 ];
-/// `partitioner`: partitions are always explicit; set in case a record ever comes without. `message.max.bytes`:
-/// what is refused for its size is told by this number (`record/size.rs`).
-const APPENDER_FIXED: Properties =
-    &[("enable.idempotence", "true"), ("acks", "all"), ("partitioner", "murmur2_random"), ("message.max.bytes", "16777216")];
+/// `partitioner`: partitions are always explicit; set in case a record ever comes without. A topic that is missing
+/// must not come about by itself: with a broker's defaults a changelog would be deleted, not compacted.
+/// `message.max.bytes`: what is refused for its size is told by this number (`record/size.rs`).
+const APPENDER_FIXED: Properties = &[
+    ("enable.idempotence", "true"),
+    ("acks", "all"),
+    ("partitioner", "murmur2_random"),
+    ("allow.auto.create.topics", "false"),
+    ("message.max.bytes", "16777216"),
+];
 
 impl KafkaSettings {
     /// What the group's consumers get for a property that the configuration doesn't set; `None`: librdkafka's own.

@@ -1,5 +1,6 @@
 //! Values of another writer's schema, read through apache-avro's schema resolution.
 
+use super::extent::Extent;
 use super::{AvroError, OURS, WireOp};
 use crate::merge::hlc::Hlc;
 use crate::record::avro::Header;
@@ -7,7 +8,26 @@ use crate::record::change::{Body, MetaValue};
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
-use std::io::Read;
+use std::sync::Arc;
+
+/// Another writer's schema whose values resolve to ours.
+#[derive(Debug)]
+pub struct OtherSchema {
+    schema: Schema,
+    extent: Arc<Extent>,
+}
+
+impl OtherSchema {
+    /// Says why if it cannot be read within bounds.
+    pub(super) fn new(schema: Schema) -> Result<Self, String> {
+        let extent = Extent::of(&schema)?;
+        Ok(Self { schema, extent })
+    }
+
+    pub(super) fn schema(&self) -> &Schema {
+        &self.schema
+    }
+}
 
 /// A whole change, owned.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,34 +55,14 @@ impl Resolved {
 }
 
 /// Metadata comes sorted by key, since apache-avro's map has no order.
-pub(crate) fn resolve(writer: &Schema, content: &[u8]) -> Result<Resolved, AvroError> {
-    let mut reader = StrictReader { rest: content, overrun: false };
-    let value = GenericDatumReader::builder(writer)
+pub(crate) fn resolve(writer: &OtherSchema, content: &[u8]) -> Result<Resolved, AvroError> {
+    writer.extent.check(content)?;
+    let value = GenericDatumReader::builder(&writer.schema)
         .reader_schema(&OURS)
         .build()
-        .and_then(|datum| datum.read_value(&mut reader))
+        .and_then(|datum| datum.read_value(&mut &*content))
         .map_err(|error| AvroError::Unresolved(error.to_string()))?;
-    if reader.overrun {
-        return Err(AvroError::Truncated("the writer's fields"));
-    }
-    if !reader.rest.is_empty() {
-        return Err(AvroError::LeftOver(reader.rest.len()));
-    }
     take_fields(value)
-}
-
-/// apache-avro takes the end of input for a null where it reads a string, a boolean or a union: a body cut
-/// short before an optional last field would pass. This reader remembers that more was asked for.
-struct StrictReader<'a> {
-    rest: &'a [u8],
-    overrun: bool,
-}
-
-impl Read for StrictReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.overrun |= buffer.len() > self.rest.len();
-        self.rest.read(buffer)
-    }
 }
 
 fn take_fields(value: Value) -> Result<Resolved, AvroError> {

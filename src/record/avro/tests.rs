@@ -59,13 +59,18 @@ impl Whole {
     }
 }
 
+/// Our own schema, as if it were another's.
+fn ours() -> OtherSchema {
+    OtherSchema::new(OURS.clone()).unwrap()
+}
+
 fn by_hand(content: &[u8]) -> Result<Whole, AvroError> {
     let (header, vector_at) = read_header(content)?;
     let body = read_body(content, vector_at)?;
     Ok(Whole::new(header, body))
 }
 
-fn by_resolution(writer: &Schema, content: &[u8]) -> Result<Whole, AvroError> {
+fn by_resolution(writer: &OtherSchema, content: &[u8]) -> Result<Whole, AvroError> {
     let mut resolved = resolve(writer, content)?;
     let body = std::mem::take(&mut resolved.body);
     Ok(Whole::new(resolved.header(), body))
@@ -106,7 +111,7 @@ proptest! {
     fn reading_by_hand_agrees_with_apache_avro(content in encoded()) {
         let read = by_hand(&content);
         prop_assert!(read.is_ok());
-        prop_assert_eq!(read, by_resolution(&OURS, &content));
+        prop_assert_eq!(read, by_resolution(&ours(), &content));
     }
 
     /// Both refuse the same bytes: which of the two reads a record must not decide its verdict.
@@ -126,7 +131,7 @@ proptest! {
             content.truncate(cut.index(content.len()));
         }
         content.extend(tail);
-        match (by_hand(&content), by_resolution(&OURS, &content)) {
+        match (by_hand(&content), by_resolution(&ours(), &content)) {
             (Ok(hand), Ok(resolved)) => prop_assert_eq!(hand, resolved),
             (hand, resolved) => prop_assert!(hand.is_err() && resolved.is_err(), "{:?} / {:?}", hand, resolved),
         }
@@ -140,11 +145,11 @@ fn every_cut_and_every_byte_left_over_is_refused() {
     assert!(by_hand(&content).is_ok());
     for length in 0..content.len() {
         assert!(matches!(by_hand(&content[..length]), Err(AvroError::Truncated(_))), "{length}");
-        assert!(by_resolution(&OURS, &content[..length]).is_err(), "{length}");
+        assert!(by_resolution(&ours(), &content[..length]).is_err(), "{length}");
     }
     let longer = [content.as_slice(), &[0]].concat();
     assert_eq!(by_hand(&longer), Err(AvroError::LeftOver(1)));
-    assert_eq!(by_resolution(&OURS, &longer), Err(AvroError::LeftOver(1)));
+    assert_eq!(by_resolution(&ours(), &longer), Err(AvroError::LeftOver(1)));
 }
 
 /// Arrays in several blocks, with negative counts (which a byte size follows), as other writers make them.
@@ -168,7 +173,7 @@ fn blocks_of_both_signs_are_read() {
     let whole = by_hand(&content).unwrap();
     assert_eq!(whole.vector, [1f32, 2.0, 3.0].map(f32::to_bits));
     assert_eq!(whole.metadata, [("k".to_owned(), "Bool(true)".to_owned())]);
-    assert_eq!(Ok(whole), by_resolution(&OURS, &content));
+    assert_eq!(Ok(whole), by_resolution(&ours(), &content));
 }
 
 #[test]
@@ -218,7 +223,8 @@ fn what_cannot_be_a_change_is_unusable() {
 fn through(schema: &str, fields: Vec<(&str, Value)>) -> Result<Whole, AvroError> {
     let WriterSchema::Resolvable(writer) = writer_schema(schema) else { panic!("{:?}", writer_schema(schema)) };
     let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    let content = GenericDatumWriter::builder(&writer).build().unwrap().write_value_to_vec(Value::Record(fields)).unwrap();
+    let content =
+        GenericDatumWriter::builder(writer.schema()).build().unwrap().write_value_to_vec(Value::Record(fields)).unwrap();
     for length in 0..content.len() {
         assert!(by_resolution(&writer, &content[..length]).is_err(), "cut at {length} of {}", content.len());
     }
@@ -317,4 +323,16 @@ fn an_op_of_a_newer_writer_is_refused() {
     let mut fields = plain_fields();
     fields[0].1 = Value::Enum(3, "PURGE".to_owned());
     assert!(matches!(through(&schema, fields), Err(AvroError::Unresolved(_))));
+}
+
+/// Found by fuzzing: apache-avro allocates what a length says before it reads.
+#[test]
+fn a_length_that_is_not_there_is_refused_before_anything_is_allocated_for_it() {
+    let schema = edited(|fields| fields.push(serde_json::json!({"name": "note", "type": "string", "default": ""})));
+    let WriterSchema::Resolvable(writer) = writer_schema(&schema) else { panic!("ours and a field more") };
+    for length in [1 << 20, 1 << 28, 1 << 60] {
+        let mut content = encode(&change());
+        wire::put_long(&mut content, length);
+        assert_eq!(resolve(&writer, &content), Err(AvroError::Truncated("the writer's fields")), "{length}");
+    }
 }

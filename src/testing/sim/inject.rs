@@ -4,9 +4,11 @@ use super::interrupt::Blow;
 use super::plan::PlannedFault;
 use super::region::SimRegion;
 use super::scenario::FaultKind;
+use super::worker::Pause;
+use super::workload::COLLECTIONS;
 use super::world::World;
 use crate::adapter::embedded::broker::{Compaction, TimestampType};
-use crate::base::ids::TopicPartition;
+use crate::base::ids::{CollectionId, TopicPartition};
 use crate::base::time::Clock;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -17,7 +19,9 @@ const LOST_PERCENT: usize = 40;
 const WORKERS_MAX: usize = 4;
 
 /// How long a process that went on may not know what its group did meanwhile.
-const DEAF_MAX: Duration = Duration::from_millis(800);
+const DEAF_MAX: Duration = Duration::from_millis(2_000);
+/// A stop waits for rows under way: one with nothing in hand does no harm.
+const BUSY_WITHIN: Duration = Duration::from_secs(5);
 
 /// The cleaner's rules in a run of minutes: nothing may be compacted that the safety window still needs.
 const COMPACTION: Compaction = Compaction { min_lag: Duration::from_secs(45), delete_retention: Duration::from_secs(60) };
@@ -110,6 +114,10 @@ fn weather(region: &mut SimRegion, fault: &PlannedFault, until: Duration) {
             store.lands_late_percent = amount as usize;
             prolong(&mut spells.store_late, until);
         }
+        FaultKind::CollectionUnloaded => {
+            store.unloaded = Some(CollectionId((fault.which % COLLECTIONS) as u16));
+            prolong(&mut spells.unloaded, until);
+        }
         FaultKind::LogDown => {
             log.down = true;
             prolong(&mut spells.log_down, until);
@@ -156,8 +164,8 @@ fn to_worker(world: &mut World, fault: &PlannedFault, now: Duration) -> bool {
             return true;
         }
         FaultKind::PauseWorker => {
-            worker.paused_until = Some(now + fault.span);
-            worker.lines.deafen(now + fault.span + DEAF_MAX * (fault.which % 8) as u32 / 8);
+            let deaf = DEAF_MAX * (fault.which % 8) as u32 / 8;
+            worker.pause = Some(Pause { latest: now + BUSY_WITHIN, span: fault.span, deaf });
         }
         FaultKind::PauseWorkerMidRound => worker.interrupt.arm(effects, Blow::Pause(fault.span)),
         FaultKind::CutWorkerFromLog => {
@@ -289,6 +297,7 @@ pub(super) fn end_spells(world: &mut World, now: Duration) {
         log.down &= !over(&mut spells.log_down);
         log.slow_ms *= u64::from(!over(&mut spells.log_slow));
         store.down &= !over(&mut spells.store_down);
+        store.unloaded = store.unloaded.filter(|_| !over(&mut spells.unloaded));
         store.hangs &= !over(&mut spells.store_hangs);
         store.slow_ms *= u64::from(!over(&mut spells.store_slow));
         store.throttles_percent *= usize::from(!over(&mut spells.store_throttles));
@@ -328,6 +337,7 @@ pub(super) fn heal(world: &mut World) {
             &mut spells.store_loses,
             &mut spells.store_late,
             &mut spells.store_slow,
+            &mut spells.unloaded,
             &mut spells.log_down,
             &mut spells.log_slow,
             &mut spells.registry,
@@ -337,7 +347,7 @@ pub(super) fn heal(world: &mut World) {
         }
         region.log_weather.lock().unwrap_or_else(PoisonError::into_inner).fails = 0;
         for worker in &mut region.workers {
-            worker.paused_until = None;
+            (worker.paused_until, worker.pause) = (None, None);
             worker.lines.deafen(now);
             worker.interrupt.disarm();
             worker.cut_until = worker.cut_until.map(|_| now);

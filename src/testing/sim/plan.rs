@@ -95,6 +95,7 @@ fn measure(kind: FaultKind) -> (Duration, i64, i64) {
         FaultKind::StoreThrottles => (seconds(10), 20, 100),
         FaultKind::StoreSlow => (seconds(10), 200, 7_000),
         FaultKind::StoreLosesReplies | FaultKind::StoreLandsLate => (seconds(10), 10, 60),
+        FaultKind::CollectionUnloaded => (seconds(25), 0, 0),
         FaultKind::LinkCut => (seconds(20), 0, 0),
         FaultKind::LinkSlow => (seconds(10), 200, 3_000),
         FaultKind::LinkRestart | FaultKind::MirrorRecreated => (seconds(0), 0, 0),

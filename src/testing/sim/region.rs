@@ -50,6 +50,7 @@ pub(super) struct Spells {
     pub store_loses: Option<Duration>,
     pub store_late: Option<Duration>,
     pub store_slow: Option<Duration>,
+    pub unloaded: Option<Duration>,
     pub log_down: Option<Duration>,
     pub log_slow: Option<Duration>,
     pub registry: Option<Duration>,

@@ -152,6 +152,8 @@ fault_kinds! {
     StoreLosesReplies = "store_loses_replies",
     /// No answer in time, and done only after others. `amount`: percent of the requests.
     StoreLandsLate = "store_lands_late",
+    /// One collection is not loaded; `which` says which.
+    CollectionUnloaded = "collection_unloaded",
     LinkCut = "link_cut",
     /// `amount`: ms of delay.
     LinkSlow = "link_slow",

@@ -26,6 +26,7 @@ pub(super) struct StoreWeather {
     pub loses_replies_percent: usize,
     pub lands_late_percent: usize,
     pub slow_ms: u64,
+    pub unloaded: Option<CollectionId>,
 }
 
 struct Pending {
@@ -150,6 +151,10 @@ impl StoreLine {
         if weather.down {
             self.trace.count("store unavailable", 1);
             return refused(self, StoreError::Unavailable("the store is down".to_owned()));
+        }
+        if weather.unloaded == Some(collection) {
+            self.trace.count("collection not loaded", 1);
+            return refused(self, StoreError::Unavailable("the collection is not loaded".to_owned()));
         }
         if self.random.percent(weather.throttles_percent) {
             self.trace.count("store throttled", 1);

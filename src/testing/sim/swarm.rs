@@ -9,7 +9,8 @@ use std::time::Duration;
 pub fn swarm(seed: u64, regions: usize) -> Scenario {
     let mut random = SplitMix64::new(seed ^ 0x5741_524d);
     let seconds = |random: &mut SplitMix64, low, high| Duration::from_secs(random.between(low, high));
-    let duration = seconds(&mut random, 25, 70);
+    // The long ones see tombstones go, and what comes after them.
+    let duration = if random.percent(15) { seconds(&mut random, 100, 170) } else { seconds(&mut random, 25, 70) };
     let mut scenario = Scenario {
         name: format!("swarm {seed}"),
         regions,

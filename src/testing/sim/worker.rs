@@ -75,12 +75,23 @@ impl Lines {
     }
 }
 
+/// A stop that is to come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pause {
+    pub latest: Duration,
+    pub span: Duration,
+    /// How long it then goes on without knowing what its group did meanwhile.
+    pub deaf: Duration,
+}
+
 pub(super) struct SimWorker {
     pub id: u64,
     pub clock: NodeClock,
     pub lines: Lines,
     pub interrupt: Interrupt,
     pub paused_until: Option<Duration>,
+    /// It is to be stopped by a signal: with rows under way, or at the latest then.
+    pub pause: Option<Pause>,
     pub cut_until: Option<Duration>,
     stream: StreamThread,
     restorer: Restorer,
@@ -163,6 +174,7 @@ impl SimWorker {
             clock,
             interrupt,
             paused_until: None,
+            pause: None,
             cut_until: None,
             stream: StreamThread::new(settings, topology, ports, handle),
             restorer,
@@ -197,6 +209,15 @@ impl SimWorker {
     /// Stopped by a signal at this time?
     pub fn is_paused(&self, now: Duration) -> bool {
         self.paused_until.is_some_and(|until| now < until)
+    }
+
+    fn pause_if_due(&mut self, now: Duration) {
+        let busy = || self.stream.report().tasks.iter().any(|task| task.in_flight > 0);
+        if let Some(pause) = self.pause.filter(|pause| now >= pause.latest || busy()) {
+            self.pause = None;
+            self.paused_until = Some(now + pause.span);
+            self.lines.deafen(now + pause.span + pause.deaf);
+        }
     }
 
     /// When something is to be done on its account.
@@ -240,6 +261,7 @@ impl SimWorker {
         if round.worked {
             self.next_restore = self.next_restore.min(now + IDLE_MIN);
         }
+        self.pause_if_due(now);
         let struck = self.interrupt.take_struck();
         if let Some(Blow::Pause(span)) = struck {
             self.clock.set_ahead(Duration::ZERO);

@@ -17,6 +17,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 const DIMENSION: usize = 2;
+/// How many there are (see [`collections`]).
+pub(super) const COLLECTIONS: u64 = 2;
 /// How many changes back a duplicate or a tie may reach.
 const RECENT: usize = 40;
 /// Longer than the column of `notes`.

@@ -38,6 +38,10 @@ class Region:
     registry: str
     milvus: str
 
+    @property
+    def brokers(self):
+        return self.kafka.count(",") + 1
+
 
 def regions_from_environment():
     return {name: region_from_environment(name) for name in ("us", "eu")}
@@ -64,9 +68,11 @@ class Worker:
         self.url = f"http://127.0.0.1:{port}"
         self.process = None
 
-    def start(self):
+    def start(self, **variables):
+        """`variables` are added to this process's environment."""
+        environment = {**os.environ, **variables}
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
     def kill(self):
         """SIGKILL: no drain, no commit, no leave."""
@@ -194,8 +200,8 @@ class Cluster:
         description = admin.describe_consumer_groups([self.application])[self.application].result()
         return len(description.members)
 
-    def link(self, action):
-        self.stack("link", action)
+    def link(self, *action):
+        self.stack("link", *action)
 
     def stack(self, *arguments):
         subprocess.run([environment("DRIFTLESS_STACK"), *arguments], check=True, stdout=subprocess.DEVNULL)
@@ -222,7 +228,7 @@ class Cluster:
             f"region = {quoted(region.name)}",
             f"application_id = {quoted(self.application)}",
             f"state_dir = {quoted(str(state_dir))}",
-            f"[kafka]\nbootstrap_servers = {quoted(region.kafka)}\nreplication_factor = 1",
+            f"[kafka]\nbootstrap_servers = {quoted(region.kafka)}\nreplication_factor = {region.brokers}",
             *(f"[regions.{each.name}]\nregistry = {quoted(each.registry)}" for each in self.regions.values()),
             f"[milvus]\nuri = {quoted(region.milvus)}",
             f'[http]\nlisten = "127.0.0.1:{port}"',

@@ -20,7 +20,7 @@ from . import wire
 
 SUBJECT = "vector-cdc-value"
 UNKNOWN_SCHEMA_ID = 987_654
-STAMP_SPAN_MS = 9 * 60_000  # all good stamps lie in the nine minutes before the load begins
+STAMP_SPAN_MS = 9 * 60_000  # by default all good stamps lie in the nine minutes before the load begins
 STALE_BY_MS_MAX = 60_000
 TWO_HOURS_MS = 2 * 3_600_000
 HOT_ROWS, HOT_SHARE = 40, 0.15  # many changes of few rows: what a sink coalesces
@@ -71,7 +71,9 @@ def register_schemas(registries):
 
 
 class Planner:
-    def __init__(self, seed, base_ms, collections, schema_ids, partitions, rows):
+    def __init__(self, seed, base_ms, collections, schema_ids, partitions, rows, span_ms=STAMP_SPAN_MS):
+        """Good stamps rise over the `span_ms` before `base_ms`."""
+        self.span_ms = span_ms
         self.rng = random.Random(seed)
         self.vectors = numpy.random.default_rng(seed)
         self.base_ms = base_ms
@@ -189,7 +191,7 @@ class Planner:
 
     def _stamp(self, progress):
         """Unique and rising, but not in the order of arrival across regions: each region writes at its own pace."""
-        ms = self.base_ms - STAMP_SPAN_MS + int(progress * STAMP_SPAN_MS)
+        ms = self.base_ms - self.span_ms + int(progress * self.span_ms)
         return wire.hlc(ms, self.rng.getrandbits(16))
 
     def _any_row(self):

@@ -42,6 +42,7 @@ class Row:
 @dataclass
 class Expected:
     rows: dict = field(default_factory=dict)  # collection -> {primary key: Row}
+    winners: dict = field(default_factory=dict)  # (collection, vector id) -> (change, its bytes), deletes too
     dead_letters: dict = field(default_factory=dict)  # (topic, partition, offset) -> reason
     not_rekeyed: list = field(default_factory=list)  # good records without their key, never re-appended
 
@@ -98,6 +99,7 @@ class Oracle:
                 continue
             if row_key not in best or rank > best[row_key][0]:
                 best[row_key] = rank, change
+                expected.winners[row_key] = change, record.value
             if record.topic == CDC_TOPIC:
                 if has_its_key(record, change, log.partition_count):
                     own_keyed.add(record.value)

@@ -52,7 +52,7 @@ def open_logs(cluster):
 
 
 def verify(tap, cluster, load, logs):
-    """Waits until all is settled, then holds Milvus and the dead letters against the oracle."""
+    """Waits until all is settled, then holds Milvus and the dead letters against the oracle; returns its words."""
     unsettled = rawlog.wait_settled(logs, cluster.application, SETTLE_SECONDS, cluster.check_alive)
     tap.check("every change is mirrored, and committed offsets have passed the last one", unsettled)
     tap.note("settled" if not unsettled else f"not settled within {SETTLE_SECONDS} s")
@@ -83,6 +83,7 @@ def verify(tap, cluster, load, logs):
                 expected[region.name].dead_letters,
             ),
         )
+    return expected
 
 
 def own_refusals_differ(expected, load):

@@ -96,15 +96,11 @@ fn verify_rows(
             let row = rows.remove(&key.id);
             let wanted = !made.delete && !workload.is_refused(region.index, key);
             match row {
-                Some(row) if wanted => {
-                    if row.version != made.version || row.vector != made.vector {
-                        violations.add(
-                            "winner correct",
-                            now,
-                            format!("region {name}: {key:?} is {}, must be {}", row.version, made.version),
-                        );
-                    }
+                Some(row) if wanted && (row.version != made.version || row.vector != made.vector) => {
+                    let detail = format!("region {name}: {key:?} is {}, must be {}", row.version, made.version);
+                    violations.add("winner correct", now, detail);
                 }
+                Some(_) if wanted => {}
                 Some(row) => {
                     violations.add(
                         "winner correct",
@@ -177,7 +173,7 @@ fn verify_entries(
             Err(error) => violations.add("winner correct", now, format!("region {name}: the entry of {key:?}: {error}")),
         }
         let vector = vectors.get(&bytes).and_then(|record| record.value.as_ref());
-        if !vector.is_some_and(|value| *value == *made.value()) {
+        if vector.is_none_or(|value| *value != *made.value()) {
             violations.add(
                 "nothing lost",
                 now,

@@ -118,7 +118,7 @@ impl Durable {
             self.violations.add("durable", now, detail);
         }
         let row = self.rows.get(&key);
-        if !entry.tombstone && !entry.refused && !row.is_some_and(|row| *row >= entry.version) {
+        if !entry.tombstone && !entry.refused && row.is_none_or(|row| *row < entry.version) {
             let detail = format!("{key:?} {} is remembered as done; the vector store has had {row:?}", entry.version);
             self.violations.add("durable", now, detail);
         }
