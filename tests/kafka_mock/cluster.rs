@@ -215,6 +215,10 @@ impl LogUnderTest for MockLog {
         self.topics.push((Arc::from(topic), partitions));
     }
 
+    fn delete_topic(&mut self, topic: &str) {
+        panic!("{topic}: the mock cluster can't delete topics; the checks that do are run on real brokers");
+    }
+
     fn join(&mut self, group: &str, local: &Arc<str>, mirror: &Arc<str>) -> Box<dyn GroupConsumer> {
         self.groups.push(group.to_owned());
         let subscription = Subscription { local: Arc::clone(local), co_topics: vec![Arc::clone(mirror)] };
