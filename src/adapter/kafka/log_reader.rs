@@ -85,10 +85,16 @@ impl KafkaLogReader {
 
 impl LogReader for KafkaLogReader {
     fn describe(&mut self, topic: &str) -> Result<Option<TopicDescription>> {
-        match describe_topic(&self.consumer, topic, PATIENCE) {
+        let doing = format!("asking for the partitions of {topic}");
+        // Whoever answers this is asked for the id too: left to itself librdkafka asks the controller, and waits for it
+        // while there is none. A broker that was only named to begin with has no number yet.
+        let metadata = self.consumer.fetch_metadata(Some(topic), PATIENCE).map_err(|error| self.failed(&error, &doing))?;
+        let living = metadata.brokers().first().map(|broker| broker.id());
+        let answered = Some(metadata.orig_broker_id()).filter(|id| *id >= 0).or(living);
+        match describe_topic(&self.consumer, topic, answered, PATIENCE) {
             Ok(found) => Ok(Some(found)),
             Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
-            Err(code) => Err(self.failed_with(code, &format!("asking for the partitions of {topic}"))),
+            Err(code) => Err(self.failed_with(code, &doing)),
         }
     }
 

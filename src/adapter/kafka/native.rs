@@ -221,10 +221,11 @@ unsafe fn take_message(message: &native::rd_kafka_message_t, topic: &Arc<str>, c
     }
 }
 
-/// Asks the brokers for one topic and waits for their answer, at most for `patience`.
+/// Asks a broker (the controller, if none is given) for one topic and waits for the answer, at most for `patience`.
 pub(super) fn describe_topic<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
+    broker: Option<i32>,
     patience: Duration,
 ) -> Result<TopicDescription, RDKafkaErrorCode> {
     let client = consumer.client().native_ptr();
@@ -246,9 +247,9 @@ pub(super) fn describe_topic<C: ConsumerContext>(
     // SAFETY: all handles are valid; the request keeps copies of the options and of the collection.
     let event = unsafe {
         let set = native::rd_kafka_AdminOptions_set_request_timeout(options.handle, patience_ms, ptr::null_mut(), 0);
-        let set = RDKafkaErrorCode::from(set);
-        if set != RDKafkaErrorCode::NoError {
-            return Err(set);
+        refused(set)?;
+        if let Some(broker) = broker {
+            refused(native::rd_kafka_AdminOptions_set_broker(options.handle, broker, ptr::null_mut(), 0))?;
         }
         native::rd_kafka_DescribeTopics(client, topics.handle, options.handle, queue.handle);
         native::rd_kafka_queue_poll(queue.handle, patience_ms)
@@ -258,10 +259,7 @@ pub(super) fn describe_topic<C: ConsumerContext>(
     };
     // SAFETY: the event is valid, and the queue has no other kind than the one result.
     unsafe {
-        let error = RDKafkaErrorCode::from(native::rd_kafka_event_error(event.handle));
-        if error != RDKafkaErrorCode::NoError {
-            return Err(error);
-        }
+        refused(native::rd_kafka_event_error(event.handle))?;
         read_description(native::rd_kafka_event_DescribeTopics_result(event.handle))
     }
 }
@@ -282,8 +280,8 @@ unsafe fn read_description(
             return Err(RDKafkaErrorCode::UnknownTopicOrPartition);
         }
         let error = native::rd_kafka_TopicDescription_error(*found);
-        if !error.is_null() && native::rd_kafka_error_code(error) != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Err(native::rd_kafka_error_code(error).into());
+        if !error.is_null() {
+            refused(native::rd_kafka_error_code(error))?;
         }
         native::rd_kafka_TopicDescription_partitions(*found, &mut partitions);
         let id = topic_id(native::rd_kafka_TopicDescription_topic_id(*found));
@@ -326,6 +324,13 @@ impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
         // SAFETY: the handle is ours and is not used any more.
         unsafe { (self.give_back)(self.handle) };
+    }
+}
+
+fn refused(code: native::rd_kafka_resp_err_t) -> Result<(), RDKafkaErrorCode> {
+    match code.into() {
+        RDKafkaErrorCode::NoError => Ok(()),
+        error => Err(error),
     }
 }
 
