@@ -232,7 +232,7 @@ fn with_a_mirror_that_begins_alike_and_was_read_past() -> (World, Worker) {
 
 #[test]
 fn f35_f66_a_topic_with_the_same_beginning_as_the_one_before_is_known_for_another_by_its_id() {
-    let (mut world, mut worker) = with_a_mirror_that_begins_alike_and_was_read_past();
+    let (world, mut worker) = with_a_mirror_that_begins_alike_and_was_read_past();
     world.run_in_steps(&mut [&mut worker], 40_000, 500);
     world.settle(&mut [&mut worker]);
     assert_oracle(&world, &[], "during the assignment");
@@ -240,7 +240,7 @@ fn f35_f66_a_topic_with_the_same_beginning_as_the_one_before_is_known_for_anothe
     world.run_in_steps(&mut [&mut worker], 70_000, 500);
     assert_eq!(worker.report().totals.polled(), polled, "read from its beginning again");
     for closed in [true, false] {
-        let (mut world, mut worker) = with_a_mirror_that_begins_alike_and_was_read_past();
+        let (world, worker) = with_a_mirror_that_begins_alike_and_was_read_past();
         if closed {
             world.stop(worker);
         } else {

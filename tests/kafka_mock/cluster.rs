@@ -8,6 +8,7 @@ use rand::{Rng, SeedableRng};
 use rdkafka::ClientConfig;
 use rdkafka::bindings as native;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::{MockCluster, MockCoordinator};
 use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Code};
@@ -204,6 +205,15 @@ pub fn until<T>(mock: &mut MockLog, what: &str, mut step: impl FnMut(&mut MockLo
     }
 }
 
+impl MockLog {
+    pub fn has_topic(&self, topic: &str) -> bool {
+        let servers = self.settings("none").bootstrap_servers;
+        let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", servers).create().unwrap();
+        let metadata = client.fetch_metadata(None, PATIENCE).unwrap();
+        metadata.topics().iter().any(|found| found.name() == topic)
+    }
+}
+
 impl LogUnderTest for MockLog {
     fn unique(&mut self, base: &str) -> Arc<str> {
         // Each test has a cluster of its own.
@@ -213,6 +223,10 @@ impl LogUnderTest for MockLog {
     fn create_topic(&mut self, topic: &str, partitions: i32) {
         self.cluster().create_topic(topic, partitions, BROKERS).unwrap();
         self.topics.push((Arc::from(topic), partitions));
+    }
+
+    fn delete_topic(&mut self, topic: &str) {
+        panic!("librdkafka's mock deletes no topics, {topic} neither: leave out what needs it");
     }
 
     fn join(&mut self, group: &str, local: &Arc<str>, mirror: &Arc<str>) -> Box<dyn GroupConsumer> {
