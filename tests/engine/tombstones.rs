@@ -219,3 +219,23 @@ fn f70_a_tombstone_forgotten_here_before_the_peer_sees_the_delete_brings_nothing
     pair.run(&mut workers, 3_000);
     assert_eq!(pair.worlds.each_ref().map(|world| world.database.rows(DOCUMENTS)), [0, 0]);
 }
+
+/// Found by the simulator: what is forgotten cannot be deleted again.
+#[test]
+fn f44_f61_a_tombstone_is_known_until_no_write_of_its_row_can_land_late_any_more() {
+    let mut world = world_with_heartbeats();
+    world.settings.task.safety_window = Duration::from_secs(150);
+    let mut worker = world.start();
+    worker.store().lose_replies = 1;
+    world.upsert("eu", 1, 0, 0.1);
+    run_with_peer(&world, &mut worker, 2);
+    let delete = world.delete("eu", 1, 1_000);
+    run_with_peer(&world, &mut worker, 120);
+    let floor_ms = worker.task("0_0").floor_ms.expect("both origins have spoken");
+    assert!(floor_ms > delete.version.hlc.wall().0, "the floor has passed the delete");
+    worker.store().land_strays();
+    assert_eq!(world.database.rows(DOCUMENTS), 1, "the lost write has landed");
+    run_with_peer(&world, &mut worker, 60);
+    assert_eq!(world.database.rows(DOCUMENTS), 0, "deleted again");
+    assert_eq!(worker.task("0_0").entries, 0, "and forgotten then");
+}

@@ -200,7 +200,12 @@ impl StreamTask {
         }
         self.committing.next_forget = now.monotonic + HOUSEKEEPING;
         let Some(floor) = self.committing.floor else { return };
+        // What may still have to be deleted again must be known until that is done.
+        let suspect_from = self.reassert.suspect_from().unwrap_or(i64::MAX);
         for (key, entry) in self.store.tombstones_below(floor, FORGET_MAX) {
+            if entry.vector_offset >= suspect_from {
+                continue;
+            }
             if self.items.newest(&key).is_some() || self.lanes[key.collection.index()].waits(&key) {
                 continue;
             }
