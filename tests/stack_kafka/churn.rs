@@ -184,7 +184,7 @@ impl Churn {
     fn hear(&mut self, patience: Duration) {
         let Ok((number, said)) = self.heard.recv_timeout(patience) else { return };
         match said {
-            Said::Assigned(partition) => self.assigned(number, partition),
+            Said::Assigned(partition, assignment) => self.assigned(number, partition, assignment),
             Said::Released(partition) => {
                 self.owned.get_mut(&number).unwrap().remove(&partition);
                 self.next.retain(|(member, (_, of)), _| (*member, *of) != (number, partition));
@@ -199,13 +199,13 @@ impl Churn {
         }
     }
 
-    fn assigned(&mut self, number: usize, partition: i32) {
+    fn assigned(&mut self, number: usize, partition: i32, assignment: u32) {
         assert!(self.owned.get_mut(&number).unwrap().insert(partition), "member {number} was given {partition} twice");
         for topic in &self.topics {
             let coordinate = (topic.to_string(), partition);
             let from = self.read_up_to.get(&coordinate).copied().unwrap_or(0);
             if let Some(member) = self.members.get_mut(&number) {
-                member.fetch(topic, partition, from);
+                member.fetch(topic, partition, from, assignment);
             }
             self.next.insert((number, coordinate), from);
         }

@@ -5,6 +5,7 @@ use crate::broker;
 use driftless::adapter::kafka::{KafkaGroupConsumer, Subscription};
 use driftless::base::ids::TopicPartition;
 use driftless::port::log::{GroupConsumer, LogEvent};
+use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
@@ -17,9 +18,14 @@ const ASKED: &str = "DRIFTLESS_TEST_MEMBER";
 /// What a member says.
 #[derive(Debug)]
 pub enum Said {
-    Assigned(i32),
+    /// The partition, and the number of this assignment: an order to fetch names it.
+    Assigned(i32, u32),
     Released(i32),
-    Record { topic: String, partition: i32, offset: i64 },
+    Record {
+        topic: String,
+        partition: i32,
+        offset: i64,
+    },
     Fault(String),
     Ended,
 }
@@ -53,10 +59,10 @@ impl MemberProcess {
         Self { child, stdin }
     }
 
-    pub fn fetch(&mut self, topic: &str, partition: i32, offset: i64) {
+    pub fn fetch(&mut self, topic: &str, partition: i32, offset: i64, assignment: u32) {
         if let Some(stdin) = &mut self.stdin {
             // It may have died meanwhile; that it has is heard elsewhere.
-            let _ = writeln!(stdin, "{topic} {partition} {offset}");
+            let _ = writeln!(stdin, "{topic} {partition} {offset} {assignment}");
         }
     }
 
@@ -87,7 +93,7 @@ fn parse(line: &str) -> Option<Said> {
     // The test harness writes its own words without a line's end first.
     let words: Vec<&str> = line.split_once("member: ")?.1.split(' ').collect();
     match words[..] {
-        ["assigned", partition] => Some(Said::Assigned(partition.parse().ok()?)),
+        ["assigned", partition, assignment] => Some(Said::Assigned(partition.parse().ok()?, assignment.parse().ok()?)),
         ["released", partition] => Some(Said::Released(partition.parse().ok()?)),
         ["record", topic, partition, offset] => {
             Some(Said::Record { topic: topic.to_owned(), partition: partition.parse().ok()?, offset: offset.parse().ok()? })
@@ -118,14 +124,15 @@ pub fn run_if_asked() {
         let _ = wake.send(());
     });
     let mut consumer = KafkaGroupConsumer::new(&settings, &[subscription], waker).unwrap();
-    while take_orders(&lines, &mut consumer) {
+    let mut held = Held::default();
+    while take_orders(&lines, &held, &mut consumer) {
         let mut events = Vec::new();
         consumer.poll(100, &mut events);
         if events.is_empty() && woken.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Disconnected) {
             return;
         }
         for event in events {
-            react(event, &mut consumer);
+            held.react(event, &mut consumer);
         }
     }
     consumer.leave();
@@ -146,12 +153,16 @@ fn lines_of_stdin(wake: Sender<()>) -> Receiver<Option<String>> {
 }
 
 /// False if it is time to leave.
-fn take_orders(lines: &Receiver<Option<String>>, consumer: &mut KafkaGroupConsumer) -> bool {
+fn take_orders(lines: &Receiver<Option<String>>, held: &Held, consumer: &mut KafkaGroupConsumer) -> bool {
     for line in lines.try_iter() {
         let Some(line) = line else { return false };
         let words: Vec<&str> = line.split(' ').collect();
-        let [topic, partition, offset] = words[..] else { panic!("{line}") };
+        let [topic, partition, offset, assignment] = words[..] else { panic!("{line}") };
         let partition = TopicPartition::new(topic, partition.parse().unwrap());
+        // Meant for an assignment that is over: the partition may be ours again, and others have read on meanwhile.
+        if held.assignments.get(&partition.partition) != Some(&assignment.parse().unwrap()) {
+            continue;
+        }
         // It may have been taken away since.
         if let Err(error) = consumer.fetch_from(&partition, offset.parse().unwrap()) {
             assert_eq!(error.remedy, driftless::base::error::Remedy::Rejoin, "{error}");
@@ -160,22 +171,40 @@ fn take_orders(lines: &Receiver<Option<String>>, consumer: &mut KafkaGroupConsum
     true
 }
 
-fn react(event: LogEvent, consumer: &mut KafkaGroupConsumer) {
-    match event {
-        LogEvent::Assigned(partitions) => partitions.iter().for_each(|given| println!("member: assigned {}", given.partition)),
-        LogEvent::Revoked(partitions) | LogEvent::Lost(partitions) => {
-            // A drain, of differing length; polling goes on.
-            for _ in 0..partitions.len() {
-                std::thread::sleep(Duration::from_millis(20));
-                let mut events = Vec::new();
-                consumer.poll(100, &mut events);
-                events.into_iter().for_each(|event| react(event, consumer));
+/// What is assigned now, each under the number that was told with it.
+#[derive(Default)]
+struct Held {
+    assignments: BTreeMap<i32, u32>,
+    count: u32,
+}
+
+impl Held {
+    fn react(&mut self, event: LogEvent, consumer: &mut KafkaGroupConsumer) {
+        match event {
+            LogEvent::Assigned(partitions) => {
+                for given in partitions {
+                    self.count += 1;
+                    self.assignments.insert(given.partition, self.count);
+                    println!("member: assigned {} {}", given.partition, self.count);
+                }
             }
-            partitions.iter().for_each(|gone| println!("member: released {}", gone.partition));
-            consumer.release(&partitions).unwrap();
+            LogEvent::Revoked(partitions) | LogEvent::Lost(partitions) => {
+                // A drain, of differing length; polling goes on.
+                for _ in 0..partitions.len() {
+                    std::thread::sleep(Duration::from_millis(20));
+                    let mut events = Vec::new();
+                    consumer.poll(100, &mut events);
+                    events.into_iter().for_each(|event| self.react(event, consumer));
+                }
+                for gone in &partitions {
+                    self.assignments.remove(&gone.partition);
+                    println!("member: released {}", gone.partition);
+                }
+                consumer.release(&partitions).unwrap();
+            }
+            LogEvent::Record(record) => println!("member: record {} {} {}", record.topic, record.partition, record.offset),
+            LogEvent::OffsetOutOfRange(partition) => println!("member: out-of-range {partition}"),
+            LogEvent::Fault(error) => println!("member: fault {error}"),
         }
-        LogEvent::Record(record) => println!("member: record {} {} {}", record.topic, record.partition, record.offset),
-        LogEvent::OffsetOutOfRange(partition) => println!("member: out-of-range {partition}"),
-        LogEvent::Fault(error) => println!("member: fault {error}"),
     }
 }
