@@ -17,9 +17,9 @@ use std::time::Duration;
 pub const MAX_LATENESS: &str = "max_lateness_ms";
 pub const SCHEMA_HASH: &str = "schema_hash";
 pub const PREVIOUS: &str = "previous_appended_at";
-/// Before the name of a peer: the append time of its newest heartbeat that had arrived, and when it had, by the
-/// writer's clock.
-pub const ECHO_APPENDED_AT: &str = "echo_appended_at/";
+/// Before the name of a peer: the stamp of its newest heartbeat that had arrived, and when it had, by the writer's
+/// clock.
+pub const ECHO_STAMPED_AT: &str = "echo_stamped_at/";
 pub const ECHO_ARRIVED_AT: &str = "echo_arrived_at/";
 
 /// The key of an origin's heartbeats; it lies in an explicit partition, whatever its hash.
@@ -30,7 +30,7 @@ pub fn key(origin: &str) -> String {
 /// A peer's heartbeat, thrown back: what it takes to compare the clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Echo {
-    pub appended_at: UnixMs,
+    pub stamped_at: UnixMs,
     pub arrived_at: UnixMs,
 }
 
@@ -66,7 +66,7 @@ impl Pulse {
             metadata.push((PREVIOUS.to_owned(), MetaValue::Long(previous.0)));
         }
         for (peer, echo) in echoes {
-            metadata.push((format!("{ECHO_APPENDED_AT}{peer}"), MetaValue::Long(echo.appended_at.0)));
+            metadata.push((format!("{ECHO_STAMPED_AT}{peer}"), MetaValue::Long(echo.stamped_at.0)));
             metadata.push((format!("{ECHO_ARRIVED_AT}{peer}"), MetaValue::Long(echo.arrived_at.0)));
         }
         let content = encode(&Fields {
@@ -101,9 +101,9 @@ pub fn previous(heartbeat: &Heartbeat) -> Option<UnixMs> {
 
 /// What it throws back of this region's own heartbeats.
 pub fn echo_of(heartbeat: &Heartbeat, own: &Region) -> Option<Echo> {
-    let appended_at = UnixMs(long(heartbeat, &format!("{ECHO_APPENDED_AT}{own}"))?);
+    let stamped_at = UnixMs(long(heartbeat, &format!("{ECHO_STAMPED_AT}{own}"))?);
     let arrived_at = UnixMs(long(heartbeat, &format!("{ECHO_ARRIVED_AT}{own}"))?);
-    Some(Echo { appended_at, arrived_at })
+    Some(Echo { stamped_at, arrived_at })
 }
 
 /// What a peer's heartbeat says that must be the same in every region and isn't: each a sentence with its

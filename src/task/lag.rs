@@ -75,8 +75,8 @@ impl Recent {
 pub struct SourceLag {
     /// A of the newest record of any kind, this life's or, at first, the progress record's.
     heard: Option<UnixMs>,
-    /// The newest heartbeat of this life.
-    heartbeat: Option<Echo>,
+    /// A of the newest heartbeat of this life, and what it takes to throw it back.
+    heartbeat: Option<(UnixMs, Echo)>,
     passed: [Recent; 3],
     overdue_after: Duration,
 }
@@ -101,15 +101,15 @@ impl SourceLag {
         self.passed[stage as usize].note(now.wall.since_ms(appended_at), now.wall);
     }
 
-    pub fn heartbeat(&mut self, appended_at: UnixMs, now: Now) {
-        if self.heartbeat.is_none_or(|held| held.appended_at < appended_at) {
-            self.heartbeat = Some(Echo { appended_at, arrived_at: now.wall });
+    pub fn heartbeat(&mut self, appended_at: UnixMs, stamped_at: UnixMs, now: Now) {
+        if self.heartbeat.is_none_or(|(held, _)| held < appended_at) {
+            self.heartbeat = Some((appended_at, Echo { stamped_at, arrived_at: now.wall }));
         }
     }
 
     /// The newest heartbeat, to be thrown back.
     pub fn echo(&self) -> Option<Echo> {
-        self.heartbeat
+        self.heartbeat.map(|(_, echo)| echo)
     }
 
     /// `oldest`: A of the oldest change that is known and not past the stage, for each stage.
@@ -117,7 +117,7 @@ impl SourceLag {
         LagView {
             taken_at: now,
             heard: self.heard,
-            heartbeat: self.heartbeat.map(|heartbeat| heartbeat.appended_at),
+            heartbeat: self.heartbeat.map(|(appended_at, _)| appended_at),
             oldest,
             passed: self.passed,
             overdue_after: self.overdue_after,
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(settled(&lag, 10_000), None, "nothing was ever heard of it");
         for beat in 10..40 {
             lag.heard(UnixMs(beat * 1_000));
-            lag.heartbeat(UnixMs(beat * 1_000), at(beat * 1_000 + 45));
+            lag.heartbeat(UnixMs(beat * 1_000), UnixMs(beat * 1_000), at(beat * 1_000 + 45));
             for now in (beat * 1_000 + 45..beat * 1_000 + 1_045).step_by(50) {
                 assert_eq!(settled(&lag, now), Some(0));
             }
@@ -207,7 +207,7 @@ mod tests {
         let mut lag = SourceLag::new(Some(UnixMs(40_000)), INTERVAL);
         assert_eq!(settled(&lag, 100_000), Some(60_000));
         lag.heard(UnixMs(50_000));
-        lag.heartbeat(UnixMs(50_000), at(100_500));
+        lag.heartbeat(UnixMs(50_000), UnixMs(50_000), at(100_500));
         assert_eq!(settled(&lag, 100_500), Some(50_500), "all that was read is settled: there must be more");
         assert_eq!(waiting(&lag, 45_000, 100_500), Some(55_500));
     }
@@ -216,13 +216,13 @@ mod tests {
     fn a_change_counts_while_it_waits_and_for_a_second_after_it() {
         let mut lag = SourceLag::new(None, INTERVAL);
         lag.heard(UnixMs(9_990));
-        lag.heartbeat(UnixMs(9_990), at(10_000));
+        lag.heartbeat(UnixMs(9_990), UnixMs(9_990), at(10_000));
         assert_eq!(waiting(&lag, 9_990, 10_140), Some(150));
         lag.passed(Stage::Acknowledged, UnixMs(9_990), at(10_150));
         assert_eq!(settled(&lag, 10_160), Some(160));
         assert_eq!(settled(&lag, 11_150), Some(160), "at least a second");
         assert_eq!(settled(&lag, 11_990), Some(160));
-        lag.heartbeat(UnixMs(11_000), at(11_040));
+        lag.heartbeat(UnixMs(11_000), UnixMs(11_000), at(11_040));
         assert_eq!(settled(&lag, 12_000), Some(0), "not even two");
     }
 
@@ -230,7 +230,7 @@ mod tests {
     fn f69_a_thread_that_tells_nothing_more_lags_more_and_more() {
         let mut lag = SourceLag::new(None, INTERVAL);
         lag.heard(UnixMs(10_000));
-        lag.heartbeat(UnixMs(10_000), at(10_040));
+        lag.heartbeat(UnixMs(10_000), UnixMs(10_000), at(10_040));
         let view = lag.view([None, None, Some(UnixMs(9_900))], None, UnixMs(10_050));
         assert_eq!(view.lag_ms(Stage::Acknowledged, UnixMs(10_500)), Some(150), "as of when it was told");
         assert_eq!(view.lag_ms(Stage::Acknowledged, UnixMs(20_000)), Some(10_100), "it hangs");
@@ -243,7 +243,7 @@ mod tests {
         let mut lag = SourceLag::new(None, INTERVAL);
         // Appended 100 ms ago, by a clock 5 s ahead of ours.
         lag.heard(UnixMs(14_900));
-        lag.heartbeat(UnixMs(14_900), at(9_950));
+        lag.heartbeat(UnixMs(14_900), UnixMs(14_900), at(9_950));
         let view = lag.view([None, None, Some(UnixMs(14_900))], skew, UnixMs(10_000));
         assert_eq!(view.lag_ms(Stage::Acknowledged, UnixMs(10_000)), Some(100));
         assert_eq!(lag.view([None; 3], skew, UnixMs(10_000)).lag_ms(Stage::Acknowledged, UnixMs(10_000)), Some(0));

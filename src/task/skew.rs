@@ -1,10 +1,11 @@
-//! By how much a peer's clock differs from ours, from heartbeats that echo each other, as NTP does it (RFC 5905,
-//! section 8) but with bounds instead of an estimate: the way there and back may be of very different length (a mirror
-//! each), so half of the round trip is no good guess of either.
+//! By how much the clock of an origin's log, which gives the append times, is ahead of ours: from heartbeats that echo
+//! each other, as NTP does it (RFC 5905, section 8), but with bounds instead of an estimate. The way there and back may
+//! be of very different length (a mirror each), so half of the round trip is no good guess of either.
 //!
-//! A peer's heartbeat carries the append time `t1` of our last one and when it arrived there, `t2`, by the peer's clock; it
-//! was appended at `t3`, by the peer's, and arrives here at `t4`, by ours. Nothing arrives before it is sent, so the peer is
-//! ahead by at most `t2 − t1` and by at least `t3 − t4`.
+//! We stamp a heartbeat at `sent`, by our clock. A peer holds it for `held`, by its own, until it writes one that throws
+//! the stamp back; that is appended at `appended`, by the peer's log, and arrives here at `arrived`, by our clock. Nothing
+//! arrives before it is sent: the log is ahead by at least `appended − arrived` and at most `appended − sent − held`. Of
+//! our own log our own heartbeat tells the same, held by nobody.
 
 use crate::base::time::UnixMs;
 use std::collections::VecDeque;
@@ -12,7 +13,7 @@ use std::collections::VecDeque;
 /// Exchanges that count: at one each second, a quarter of a minute.
 const EXCHANGES_MAX: usize = 16;
 
-/// A peer's clock is ahead of ours by something from `least_ms` to `most_ms`; below 0 it is behind.
+/// A log's clock is ahead of ours by something from `least_ms` to `most_ms`; below 0 it is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SkewBounds {
     pub least_ms: i64,
@@ -37,16 +38,12 @@ impl SkewBounds {
     }
 }
 
-/// The four times of an exchange.
+/// A heartbeat of ours that has come back.
 #[derive(Debug, Clone, Copy)]
 pub struct Exchange {
-    /// Ours was appended, by our log's clock.
     pub sent: UnixMs,
-    /// It arrived there, by the peer's clock.
-    pub arrived_there: UnixMs,
-    /// The peer's was appended, by its log's clock.
-    pub sent_there: UnixMs,
-    /// It arrived here, by our clock.
+    pub held_ms: i64,
+    pub appended: UnixMs,
     pub arrived: UnixMs,
 }
 
@@ -58,8 +55,8 @@ pub struct Skew {
 impl Skew {
     pub fn note(&mut self, exchange: Exchange) {
         let bounds = SkewBounds {
-            least_ms: exchange.sent_there.since_ms(exchange.arrived),
-            most_ms: exchange.arrived_there.since_ms(exchange.sent),
+            least_ms: exchange.appended.since_ms(exchange.arrived),
+            most_ms: exchange.appended.since_ms(exchange.sent) - exchange.held_ms.max(0),
         };
         if bounds.least_ms > bounds.most_ms {
             // A clock was set while it was under way.
@@ -86,17 +83,11 @@ impl Skew {
 mod tests {
     use super::*;
 
-    /// A peer ahead by `ahead`, with `there` and `back` on the way.
+    /// With a log ahead by `ahead`, and `there` and `back` on the way.
     fn exchange(ahead: i64, there: i64, back: i64) -> Exchange {
-        let sent = 1_000;
-        let (arrived_there, sent_there) = (sent + there + ahead, sent + there + ahead + 300);
-        let arrived = sent_there - ahead + back;
-        Exchange {
-            sent: UnixMs(sent),
-            arrived_there: UnixMs(arrived_there),
-            sent_there: UnixMs(sent_there),
-            arrived: UnixMs(arrived),
-        }
+        let (sent, held_ms) = (1_000, 300);
+        let appended = sent + there + held_ms;
+        Exchange { sent: UnixMs(sent), held_ms, appended: UnixMs(appended + ahead), arrived: UnixMs(appended + back) }
     }
 
     #[test]

@@ -18,13 +18,17 @@ impl StreamTask {
     pub(super) fn take_heartbeat(&mut self, source: usize, heartbeat: &Heartbeat, now: Now) {
         let appended_at = heartbeat.record.appended_at;
         self.look_for_a_hole(source, heartbeat);
-        self.sources[source].lag.heartbeat(appended_at, now);
+        let stamped_at = heartbeat.hlc.wall();
+        self.sources[source].lag.heartbeat(appended_at, stamped_at, now);
         // An old one tells how things were: only what is being said now counts now.
         let recent = now.wall.since_ms(appended_at).abs() < HEARTBEAT_RECENT_MS;
         if self.sources[source].region == self.context.region {
             self.pulse.seen(appended_at, now);
-        } else if let Some(Echo { appended_at: sent, arrived_at }) = echo_of(heartbeat, &self.context.region) {
-            let exchange = Exchange { sent, arrived_there: arrived_at, sent_there: appended_at, arrived: now.wall };
+            let exchange = Exchange { sent: stamped_at, held_ms: 0, appended: appended_at, arrived: now.wall };
+            self.sources[source].skew.note(exchange);
+        } else if let Some(echo) = echo_of(heartbeat, &self.context.region) {
+            let held_ms = stamped_at.since_ms(echo.arrived_at);
+            let exchange = Exchange { sent: echo.stamped_at, held_ms, appended: appended_at, arrived: now.wall };
             self.sources[source].skew.note(exchange);
         }
         if recent {
