@@ -11,6 +11,7 @@ use crate::base::exit::Exit;
 use crate::base::metric;
 use crate::config::Config;
 use crate::processor;
+use crate::store::memory::MemoryStores;
 use crate::stream::driver::{Watch, drive, drive_restorer, wake_this_thread};
 use crate::stream::restorer::Restorer;
 use crate::stream::settings::StreamSettings;
@@ -195,6 +196,7 @@ fn run_thread(
         appender: Box::new(KafkaAppender::new(&kafka, wake.clone())?),
         vectors: Box::new(MilvusStore::new(runtime.clone(), config.collections.clone(), &milvus_settings(config), wake.clone())?),
         schemas: Box::new(RegistrySchemas::new(runtime.clone(), &registry_addresses(config), wake)?),
+        stores: Arc::new(MemoryStores),
         clock: Box::new(clock),
     };
     let outcome = drive(StreamThread::new(settings, topology, ports, handle), &clock, watch);

@@ -5,9 +5,11 @@ use crate::world::{World, row_id, stamp};
 use driftless::adapter::embedded::EmbeddedReader;
 use driftless::adapter::embedded::broker::Message;
 use driftless::base::ids::{Region, RowKey, TaskId};
+use driftless::base::time::Clock;
 use driftless::merge::version::{ContentHash, Version};
 use driftless::port::log::LogReader;
 use driftless::store::entry::{Entry, FORGOTTEN_HEADER, version_text};
+use driftless::store::memory::MemoryStores;
 use driftless::store::progress::{PROGRESS_KEY, Progress, SourceProgress};
 use driftless::stream::restore::{Restore, RestoreRequest, RestoreResult};
 use driftless::task::settings::TaskTopics;
@@ -49,6 +51,9 @@ fn restore_until(world: &World, between: impl Fn(&World)) -> RestoreResult {
         topics: TaskTopics::new(names, task),
         sources: vec![(Region::new("eu"), names.local(0)), (Region::new("us"), names.mirror(&Region::new("us"), 0))],
         collections: world.settings.collections.clone(),
+        stores: Arc::new(MemoryStores),
+        now: world.clock.now().wall,
+        horizon: world.settings.horizon,
         safety_window: world.settings.task.safety_window,
         cancelled: Arc::default(),
     });

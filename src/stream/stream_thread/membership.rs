@@ -82,6 +82,9 @@ impl StreamThread {
                 topics: TaskTopics::new(&self.settings.topics, task),
                 sources: sources(&self.settings, task.shard),
                 collections: self.settings.collections.clone(),
+                stores: self.ports.stores.clone(),
+                now: now.wall,
+                horizon: self.settings.horizon,
                 safety_window: self.settings.task.safety_window,
                 cancelled,
             }))?;
@@ -107,8 +110,8 @@ impl StreamThread {
         for warning in &result.warnings {
             tracing::warn!(task = %id, "{warning}");
         }
-        let RestoreResult { restored, partitions, entries_read, .. } = result;
-        tracing::info!(task = %id, entries_read, held = restored.store.len(), epoch = restored.epoch, reassert = restored.reassert_from.is_some(), "restored");
+        let RestoreResult { restored, partitions, entries_read, warm_from, .. } = result;
+        tracing::info!(task = %id, entries_read, warm_from, held = restored.store.len(), epoch = restored.epoch, reassert = restored.reassert_from.is_some(), "restored");
         let context = TaskContext {
             task: id,
             region: self.settings.region.clone(),

@@ -12,6 +12,7 @@ use crate::adapter::embedded::{EmbeddedConsumer, EmbeddedReader};
 use crate::base::error::Result;
 use crate::base::time::Clock;
 use crate::port::log::Wake;
+use crate::store::memory::MemoryStores;
 use crate::stream::report::ThreadReport;
 use crate::stream::restorer::{Restorer, Stepped};
 use crate::stream::settings::StreamSettings;
@@ -167,6 +168,7 @@ impl SimWorker {
             appender: Box::new(SimAppender { line: lines.log.clone(), now: timeline.clone() }),
             vectors: Box::new(SimStore { line: lines.store.clone(), now: timeline.clone() }),
             schemas: Box::new(SimSchemas::new(registries)),
+            stores: Arc::new(MemoryStores),
             clock: Box::new(clock.clone()),
         };
         Self {
