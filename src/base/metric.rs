@@ -15,6 +15,7 @@ pub const COUNTERS: &[(&str, &str)] = &[
     (TASK_CLOSES, "Tasks closed, by kind: clean or dirty."),
     (ZOMBIE_APPENDS, "Changelog records found that another owner wrote and that had to be answered."),
     (TOMBSTONES_FORGOTTEN, "Tombstones dropped because they lie below the floor."),
+    (RESTORED_ENTRIES, "Records of row keys read from changelogs by restores that came to their end."),
 ];
 
 /// `(name, help)` of every gauge.
@@ -22,6 +23,8 @@ pub const GAUGES: &[(&str, &str)] = &[
     (TASKS, "Tasks held by this worker, by state."),
     (STORE_ENTRIES, "Entries in the versions store, tombstones included."),
     (STORE_BYTES, "Resident bytes of the versions store."),
+    (STORE_DISK_BYTES, "Bytes of the versions store on disk."),
+    (RESTORE_REMAINING, "Offsets of the changelogs that restores under way have still to read."),
     (BUFFERED_BYTES, "Bytes of records polled and not yet processed."),
     (
         PARKED_CHANGES,
@@ -53,9 +56,12 @@ pub const HEARTBEATS: &str = "driftless_heartbeats_total";
 pub const TASK_CLOSES: &str = "driftless_task_closes_total";
 pub const ZOMBIE_APPENDS: &str = "driftless_zombie_appends_total";
 pub const TOMBSTONES_FORGOTTEN: &str = "driftless_tombstones_forgotten_total";
+pub const RESTORED_ENTRIES: &str = "driftless_restored_entries_total";
 pub const TASKS: &str = "driftless_tasks";
 pub const STORE_ENTRIES: &str = "driftless_store_entries";
 pub const STORE_BYTES: &str = "driftless_store_bytes";
+pub const STORE_DISK_BYTES: &str = "driftless_store_disk_bytes";
+pub const RESTORE_REMAINING: &str = "driftless_restore_remaining_offsets";
 pub const BUFFERED_BYTES: &str = "driftless_buffered_bytes";
 pub const PARKED_CHANGES: &str = "driftless_parked_changes";
 pub const FRONTIER_AGE_SECONDS: &str = "driftless_frontier_age_seconds";

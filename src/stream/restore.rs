@@ -5,6 +5,7 @@
 //! be known to hold what the log held there ([`StoreOf`]) and if the log still has all that came since.
 
 pub mod image;
+pub mod meter;
 
 use crate::base::error::{Error, Result};
 use crate::base::ids::{Region, TaskId, TopicPartition};
@@ -18,6 +19,7 @@ use crate::task::settings::TaskTopics;
 use crate::task::settlement::Mark;
 use crate::task::stream_task::{Restored, SourceStart};
 use image::{Finished, Image};
+use meter::Meter;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -37,6 +39,8 @@ pub struct RestoreRequest {
     /// How long a changelog remembers that a key was forgotten (its topic's `delete.retention.ms`).
     pub horizon: Duration,
     pub safety_window: Duration,
+    /// Told how far it is.
+    pub meter: Arc<Meter>,
     /// Set when nobody waits for it any more.
     pub cancelled: Arc<AtomicBool>,
 }
@@ -98,6 +102,7 @@ impl Restore {
                 reading.image.passed(next);
                 reading.image.commit()?;
                 reading.position = next;
+                self.request.meter.reach(next, reading.image.entries_read());
                 Ok(None)
             }
             State::Reading(_) => {
@@ -119,6 +124,7 @@ impl Restore {
         let warm_from = opened.applied.as_ref().map(|applied| applied.position.next_offset);
         let position = warm_from.unwrap_or(bounds.first);
         reader.open(changelog, position)?;
+        self.request.meter.begin(position, bounds.end);
         let image = Image::new(self.request.collections.clone(), opened);
         Ok(Reading { image, position, end: bounds.end, partitions, warm_from, warnings })
     }

@@ -11,6 +11,7 @@
 
 mod carry;
 mod membership;
+mod restoring;
 
 use crate::base::error::{Error, Remedy, Result};
 use crate::base::ids::TaskId;
@@ -27,9 +28,9 @@ use crate::task::metrics::Totals;
 use crate::task::stream_task::StreamTask;
 use crate::topology::build::Topology;
 use membership::PendingRelease;
+use restoring::Asked;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Waits between restarts of a task that does not get on.
@@ -67,7 +68,7 @@ enum Slot {
     Restoring {
         life: u32,
         ask_at: Duration,
-        asked: Option<Arc<AtomicBool>>,
+        asked: Option<Asked>,
     },
     Active {
         task: Box<StreamTask>,
@@ -368,9 +369,11 @@ impl StreamThread {
     }
 
     fn tick(&mut self, now: Now) {
-        for slot in self.slots.values_mut() {
-            if let Slot::Active { task, .. } | Slot::Draining { task, .. } = slot {
-                task.tick(now, &mut self.commands);
+        for (id, slot) in &mut self.slots {
+            match slot {
+                Slot::Active { task, .. } | Slot::Draining { task, .. } => task.tick(now, &mut self.commands),
+                Slot::Restoring { asked: Some(asked), .. } => asked.look(*id, now.monotonic),
+                Slot::Restoring { asked: None, .. } => {}
             }
         }
     }
@@ -405,7 +408,7 @@ impl StreamThread {
         let mut report = ThreadReport { joined: self.joined, tasks: Vec::new(), totals: self.ended.clone() };
         for (id, slot) in &self.slots {
             report.tasks.push(match slot {
-                Slot::Restoring { .. } => TaskReport::restoring(*id),
+                Slot::Restoring { asked, .. } => TaskReport::restoring(*id, asked.as_ref().and_then(Asked::report).cloned()),
                 Slot::Active { task, .. } => TaskReport::of(task, "running"),
                 Slot::Draining { task, .. } => TaskReport::of(task, "draining"),
             });
