@@ -19,6 +19,7 @@ pub const COUNTERS: &[(&str, &str)] = &[
         "Holes that a heartbeat has shown: what its origin appended before it never came. The partition is incomplete.",
     ),
     (TOMBSTONES_FORGOTTEN, "Tombstones dropped because they lie below the floor."),
+    (RESTORED_ENTRIES, "Records of row keys read from changelogs by restores that came to their end."),
 ];
 
 /// `(name, help)` of every gauge.
@@ -26,6 +27,8 @@ pub const GAUGES: &[(&str, &str)] = &[
     (TASKS, "Tasks held by this worker, by state."),
     (STORE_ENTRIES, "Entries in the versions store, tombstones included."),
     (STORE_BYTES, "Resident bytes of the versions store."),
+    (STORE_DISK_BYTES, "Bytes of the versions store on disk."),
+    (RESTORE_REMAINING, "Offsets of the changelogs that restores under way have still to read."),
     (BUFFERED_BYTES, "Bytes of records polled and not yet processed."),
     (
         PARKED_CHANGES,
@@ -73,9 +76,12 @@ pub const REPLICATION_GAPS: &str = "driftless_replication_gaps_total";
 pub const APPLY_LAG_SECONDS: &str = "driftless_apply_lag_seconds";
 pub const HEARTBEAT_OVERDUE_PARTITIONS: &str = "driftless_heartbeat_overdue_partitions";
 pub const CLOCK_AHEAD_SECONDS: &str = "driftless_clock_ahead_seconds";
+pub const RESTORED_ENTRIES: &str = "driftless_restored_entries_total";
 pub const TASKS: &str = "driftless_tasks";
 pub const STORE_ENTRIES: &str = "driftless_store_entries";
 pub const STORE_BYTES: &str = "driftless_store_bytes";
+pub const STORE_DISK_BYTES: &str = "driftless_store_disk_bytes";
+pub const RESTORE_REMAINING: &str = "driftless_restore_remaining_offsets";
 pub const BUFFERED_BYTES: &str = "driftless_buffered_bytes";
 pub const PARKED_CHANGES: &str = "driftless_parked_changes";
 pub const FRONTIER_AGE_SECONDS: &str = "driftless_frontier_age_seconds";

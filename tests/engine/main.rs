@@ -19,6 +19,7 @@ mod restart;
 mod restore;
 mod sources;
 mod tombstones;
+mod warm;
 mod worker;
 mod world;
 mod zombies;
