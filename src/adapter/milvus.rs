@@ -12,6 +12,7 @@
 mod admin;
 mod connection;
 mod fault;
+mod generations;
 mod probe;
 mod read;
 mod schema;
@@ -19,6 +20,7 @@ mod store;
 mod write;
 
 pub use admin::{Finding, MilvusAdmin, Severity};
+pub use generations::MilvusGenerations;
 pub use probe::Visibility;
 pub use read::StoredRow;
 pub use store::MilvusStore;

@@ -1,8 +1,10 @@
 //! The vector store: writes in batches, reads back what it holds.
 
+use crate::base::error::Result as AnyResult;
 use crate::base::ids::{CollectionId, Region, VectorId};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
+use crate::record::collection::CollectionSpec;
 use std::sync::Arc;
 
 /// Rows of one collection, in columns: `vectors` is one slab of `rows × dimension` floats, ready to be sent.
@@ -37,6 +39,12 @@ pub struct StoredVersion {
     pub hlc: Hlc,
     pub origin: Region,
     pub sequence: u64,
+}
+
+impl StoredVersion {
+    pub fn version(&self) -> Version {
+        Version { hlc: self.hlc, origin: self.origin.clone(), sequence: self.sequence }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -87,4 +95,26 @@ pub trait VectorStore: Send {
 
     /// Moves the responses that have come in to `responses`. Does not block.
     fn poll(&mut self, responses: &mut Vec<StoreResponse>);
+}
+
+/// Looking after whole collections, for commands: each call waits for its answer, and fails with
+/// [`Remedy::Retry`](crate::base::error::Remedy::Retry) where the store cannot be reached.
+pub trait VectorAdmin {
+    /// The physical collection that an alias stands for; none if there is no such alias.
+    fn alias(&mut self, name: &str) -> AnyResult<Option<String>>;
+
+    /// Physical collections, by name.
+    fn collections(&mut self) -> AnyResult<Vec<String>>;
+
+    /// Makes an empty one that takes rows like `spec`'s, indexed and loaded.
+    fn create(&mut self, physical: &str, spec: &CollectionSpec) -> AnyResult<()>;
+
+    /// From when this returns on, requests that name the alias go to this collection.
+    fn point_alias(&mut self, name: &str, physical: &str) -> AnyResult<()>;
+
+    fn drop_collection(&mut self, physical: &str) -> AnyResult<()>;
+
+    /// Visits the id and version of every row that was acknowledged before, each once; `spec.name` is the physical
+    /// collection's.
+    fn versions(&mut self, spec: &CollectionSpec, visit: &mut dyn FnMut(StoredVersion)) -> AnyResult<()>;
 }

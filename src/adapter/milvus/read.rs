@@ -65,10 +65,7 @@ pub(super) async fn scan(
     let limit = (PAGE_BYTES / (4 * spec.dimension.max(1))).clamp(1, PAGE_ROWS_MAX);
     let mut after: Option<VectorId> = None;
     loop {
-        let filter = match &after {
-            Some(id) => format!("{ID_COLUMN} > {}", id_literal(spec, id)?),
-            None => everything(spec.id),
-        };
+        let filter = beyond(spec, after.as_ref())?;
         let fields = [ID_COLUMN, VECTOR_COLUMN, HLC_COLUMN, ORIGIN_COLUMN, SEQUENCE_COLUMN, DYNAMIC_COLUMN];
         let columns = query(&mut service, spec, filter, &fields, Some(limit), Freshness::Strong).await?;
         let ids = columns.ids(spec)?;
@@ -82,6 +79,29 @@ pub(super) async fn scan(
             visit(StoredRow { id, vector: vector.to_vec(), version, metadata: metadata.clone() });
         }
         after = Some(greatest);
+    }
+}
+
+/// The next page of ids with their versions, in the order of ids; the last one is empty.
+pub(super) async fn versions_after(
+    mut service: Service,
+    spec: &CollectionSpec,
+    after: Option<&VectorId>,
+) -> Result<Vec<StoredVersion>, StoreError> {
+    let fields = [ID_COLUMN, HLC_COLUMN, ORIGIN_COLUMN, SEQUENCE_COLUMN];
+    let filter = beyond(spec, after)?;
+    let columns = query(&mut service, spec, filter, &fields, Some(PAGE_ROWS_MAX), Freshness::Strong).await?;
+    let mut found = Vec::new();
+    for (id, version) in columns.ids(spec)?.into_iter().zip(columns.versions()?) {
+        found.push(StoredVersion { id, hlc: version.hlc, origin: version.origin, sequence: version.sequence });
+    }
+    Ok(found)
+}
+
+fn beyond(spec: &CollectionSpec, after: Option<&VectorId>) -> Result<String, StoreError> {
+    match after {
+        Some(id) => Ok(format!("{ID_COLUMN} > {}", id_literal(spec, id)?)),
+        None => Ok(everything(spec.id)),
     }
 }
 
