@@ -159,6 +159,10 @@ impl History<'_> {
         work: &mut Work<'_>,
         visit: &mut dyn FnMut(&mut dyn SchemaSource, &mut Work<'_>, RawRecord) -> Result<()>,
     ) -> Result<()> {
+        let first = self.reader.bounds(partition)?.first;
+        if let Some(lost) = offsets.first().filter(|offset| **offset < first) {
+            return Err(gone(partition, *lost));
+        }
         let mut wanted = offsets.iter().copied().peekable();
         let mut position = i64::MIN;
         let mut empty_reads = 0;
@@ -168,7 +172,7 @@ impl History<'_> {
                 return Err(gone(partition, next));
             }
             if position < next.saturating_sub(READ_THROUGH_MAX) {
-                self.reader.open(partition, next).map_err(|_| gone(partition, next))?;
+                self.reader.open(partition, next)?;
                 position = next;
             }
             work.go_on()?;

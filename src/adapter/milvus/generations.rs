@@ -59,6 +59,11 @@ impl VectorAdmin for MilvusGenerations {
 
     fn drop_collection(&mut self, physical: &str) -> Result<()> {
         let doing = format!("to drop {physical}");
+        // Not every version of Milvus refuses that by itself.
+        let described = self.runtime.block_on(self.admin.describe(physical))?;
+        if let Some(alias) = described.as_ref().and_then(|described| described.get_aliases().first()) {
+            return Err(Error::refuse(format!("{physical} is what the alias {alias} stands for; it is not dropped")));
+        }
         let request = DropCollectionRequest::builder().collection_name(physical).build().map_err(asking(&doing))?;
         self.runtime.block_on(self.admin.client().drop_collection(request)).map_err(asking(&doing))
     }
