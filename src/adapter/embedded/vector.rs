@@ -7,15 +7,17 @@ use crate::base::ids::{CollectionId, VectorId};
 use crate::base::time::Clock;
 use crate::merge::version::Version;
 use crate::port::log::Wake;
-use crate::port::vector::{RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, StoredVersion, VectorStore};
+use crate::port::vector::{Page, RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, StoredVersion, VectorStore};
 use crate::record::collection::Collections;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredRow {
     pub vector: Vec<f32>,
+    /// Without an origin, which no region's name is: the row carries none.
     pub version: Version,
     /// One JSON object.
     pub metadata: Vec<u8>,
@@ -85,6 +87,7 @@ impl Database {
                 Ok(StoreReply::Written { written_at: *written_at })
             }
             StoreRequest::ReadBack(ids) => Ok(StoreReply::ReadBack(read_back(ids, rows))),
+            StoreRequest::Scan { after, limit } => Ok(StoreReply::Scanned(page(after.as_ref(), *limit, rows))),
         }
     }
 
@@ -122,14 +125,20 @@ fn apply(batch: &RowBatch, rows: &mut BTreeMap<VectorId, StoredRow>) {
 }
 
 fn read_back(ids: &[VectorId], rows: &BTreeMap<VectorId, StoredRow>) -> Vec<StoredVersion> {
-    let mut found = Vec::new();
-    for id in ids {
-        if let Some(StoredRow { version, .. }) = rows.get(id) {
-            let Version { hlc, origin, sequence } = version.clone();
-            found.push(StoredVersion { id: id.clone(), hlc, origin, sequence });
-        }
-    }
-    found
+    ids.iter().filter_map(|id| rows.get(id).map(|row| stored(id, row))).collect()
+}
+
+fn page(after: Option<&VectorId>, limit: usize, rows: &BTreeMap<VectorId, StoredRow>) -> Page {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let found = rows.range::<VectorId, _>((from, Bound::Unbounded)).take(limit.max(1));
+    let rows: Vec<StoredVersion> = found.map(|(id, row)| stored(id, row)).collect();
+    let next = rows.last().map(|last| last.id.clone());
+    Page { rows, misnamed: 0, next }
+}
+
+fn stored(id: &VectorId, row: &StoredRow) -> StoredVersion {
+    let version = Some(&row.version).filter(|version| !version.origin.as_str().is_empty());
+    StoredVersion { id: id.clone(), version: version.cloned() }
 }
 
 struct Pending {
