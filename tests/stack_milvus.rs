@@ -74,7 +74,8 @@ impl Milvus {
         let mut rows = BTreeMap::new();
         let mut visit = |row: driftless::adapter::milvus::StoredRow| {
             let id = row.id.clone();
-            let row = Row { id: row.id, vector: row.vector, version: row.version, metadata: row.metadata };
+            let version = row.version.expect("rows are written with versions");
+            let row = Row { id: row.id, vector: row.vector, version, metadata: row.metadata };
             assert!(rows.insert(id, row).is_none(), "an id is given out once");
         };
         self.runtime.block_on(self.admin().scan(spec, &mut visit)).expect("the collection is read");
@@ -227,6 +228,17 @@ fn f49_a_whole_collection_of_more_than_a_reply_holds_is_read_page_by_page() {
     let ids = (-10_000..20_000).map(VectorId::Int).collect();
     let Ok(StoreReply::ReadBack(versions)) = client.call(StoreRequest::ReadBack(ids)) else { panic!("not read back") };
     assert_eq!(versions.len(), 20_000);
+
+    let (mut ids, mut after, mut newer) = (Vec::new(), None, 0);
+    loop {
+        let Ok(StoreReply::Scanned(page)) = client.call(StoreRequest::Scan { after, limit: 700 }) else { panic!("not read") };
+        newer += page.rows.iter().filter(|row| row.version.as_ref().is_some_and(|version| version.hlc == Hlc(2))).count();
+        ids.extend(page.rows.into_iter().map(|row| row.id));
+        let Some(next) = page.next else { break };
+        after = Some(next);
+    }
+    assert!(ids.iter().eq((0..20_000).map(VectorId::Int).collect::<Vec<_>>().iter()), "{} ids, in their order", ids.len());
+    assert_eq!(newer, 5_000);
 }
 
 /// f49 among them: whatever the content's fault is, halving the batch must find it.

@@ -10,6 +10,7 @@
 //! request was sent at all. The generated messages take our slab and our bytes as they are.
 
 mod admin;
+mod columns;
 mod connection;
 mod fault;
 mod generations;

@@ -139,7 +139,7 @@ impl Rebuild<'_> {
         for (id, version) in &writer.refused {
             expected.remove(history.setting, id, version);
         }
-        self.verify(history, spec, new, &expected, work)?;
+        self.verify(history, new, &mut writer, &expected, work)?;
         Ok((positions, Filled { rows: expected.rows(), refused: writer.refused.len() as u64 }))
     }
 
@@ -167,22 +167,14 @@ impl Rebuild<'_> {
     fn verify(
         &mut self,
         history: &History<'_>,
-        spec: &CollectionSpec,
         new: &str,
+        writer: &mut RowWriter,
         expected: &Digests,
         work: &mut Work<'_>,
     ) -> Result<()> {
         let mut found = Digests::default();
-        let physical = CollectionSpec { name: new.to_owned(), ..spec.clone() };
         work.begin(format!("verifying {new}"), "rows", expected.rows());
-        let (setting, mut going_on) = (history.setting, Ok(()));
-        self.admin.versions(&physical, &mut |row| {
-            found.add(setting, &row.id, &row.version());
-            if going_on.is_ok() {
-                going_on = work.advance(1);
-            }
-        })?;
-        going_on?;
+        writer.scan(work, &mut |id, version| found.add(history.setting, id, version))?;
         work.end();
         match expected.difference(&found) {
             None => Ok(()),

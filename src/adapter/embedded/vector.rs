@@ -9,16 +9,18 @@ use crate::base::time::Clock;
 use crate::merge::version::Version;
 use crate::port::log::Wake;
 use crate::port::vector::{
-    RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, StoredVersion, VectorAdmin, VectorStore,
+    Page, RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, StoredVersion, VectorAdmin, VectorStore,
 };
 use crate::record::collection::{CollectionSpec, Collections, physical_name};
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredRow {
     pub vector: Vec<f32>,
+    /// Without an origin, which no region's name is: the row carries none.
     pub version: Version,
     /// One JSON object.
     pub metadata: Vec<u8>,
@@ -94,6 +96,7 @@ impl Database {
                 Ok(StoreReply::Written { written_at: *written_at })
             }
             StoreRequest::ReadBack(ids) => Ok(StoreReply::ReadBack(read_back(ids, rows))),
+            StoreRequest::Scan { after, limit } => Ok(StoreReply::Scanned(page(after.as_ref(), *limit, rows))),
         }
     }
 
@@ -142,14 +145,6 @@ impl VectorAdmin for EmbeddedCollections {
         state.rows.remove(physical);
         Ok(())
     }
-
-    fn versions(&mut self, spec: &CollectionSpec, visit: &mut dyn FnMut(StoredVersion)) -> Result<(), Error> {
-        let state = self.0.lock();
-        let rows = state.rows(&spec.name).ok_or_else(|| Error::refuse(format!("there is no collection {}", spec.name)))?;
-        let ids: Vec<VectorId> = rows.keys().cloned().collect();
-        read_back(&ids, rows).into_iter().for_each(visit);
-        Ok(())
-    }
 }
 
 fn validate(batch: &RowBatch, dimension: usize) -> Result<(), StoreError> {
@@ -181,14 +176,20 @@ fn apply(batch: &RowBatch, rows: &mut BTreeMap<VectorId, StoredRow>) {
 }
 
 fn read_back(ids: &[VectorId], rows: &BTreeMap<VectorId, StoredRow>) -> Vec<StoredVersion> {
-    let mut found = Vec::new();
-    for id in ids {
-        if let Some(StoredRow { version, .. }) = rows.get(id) {
-            let Version { hlc, origin, sequence } = version.clone();
-            found.push(StoredVersion { id: id.clone(), hlc, origin, sequence });
-        }
-    }
-    found
+    ids.iter().filter_map(|id| rows.get(id).map(|row| stored(id, row))).collect()
+}
+
+fn page(after: Option<&VectorId>, limit: usize, rows: &BTreeMap<VectorId, StoredRow>) -> Page {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let found = rows.range::<VectorId, _>((from, Bound::Unbounded)).take(limit.max(1));
+    let rows: Vec<StoredVersion> = found.map(|(id, row)| stored(id, row)).collect();
+    let next = rows.last().map(|last| last.id.clone());
+    Page { rows, misnamed: 0, next }
+}
+
+fn stored(id: &VectorId, row: &StoredRow) -> StoredVersion {
+    let version = Some(&row.version).filter(|version| !version.origin.as_str().is_empty());
+    StoredVersion { id: id.clone(), version: version.cloned() }
 }
 
 struct Pending {

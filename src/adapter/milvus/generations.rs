@@ -1,9 +1,9 @@
 //! Physical collections behind their aliases, for the commands that make and swap them.
 
+use super::MilvusSettings;
 use super::admin::{MilvusAdmin, asking};
-use super::{MilvusSettings, read};
 use crate::base::error::{Error, Result};
-use crate::port::vector::{StoreError, StoredVersion, VectorAdmin};
+use crate::port::vector::VectorAdmin;
 use crate::record::collection::CollectionSpec;
 use milvus::v2::prelude::{AlterAliasRequest, DropCollectionRequest, ListCollectionsRequest};
 use tokio::runtime::Handle;
@@ -66,19 +66,5 @@ impl VectorAdmin for MilvusGenerations {
         }
         let request = DropCollectionRequest::builder().collection_name(physical).build().map_err(asking(&doing))?;
         self.runtime.block_on(self.admin.client().drop_collection(request)).map_err(asking(&doing))
-    }
-
-    fn versions(&mut self, spec: &CollectionSpec, visit: &mut dyn FnMut(StoredVersion)) -> Result<()> {
-        let mut after = None;
-        loop {
-            let reading = read::versions_after(self.admin.service(), spec, after.as_ref());
-            let page = self.runtime.block_on(reading).map_err(|error| match error {
-                StoreError::Refused(_) => Error::refuse(format!("reading {}: {error}", spec.name)),
-                _ => Error::retry(format!("reading {}: {error}", spec.name)),
-            })?;
-            let Some(greatest) = page.iter().map(|row| &row.id).max().cloned() else { return Ok(()) };
-            page.into_iter().for_each(&mut *visit);
-            after = Some(greatest);
-        }
     }
 }

@@ -31,7 +31,7 @@ fn entry(version: Version) -> Entry {
 
 fn stored(version: Version) -> StoredVersion {
     let key = RowKey { collection: CollectionId(0), id: VectorId::Int(1) };
-    StoredVersion { id: key.id, hlc: version.hlc, origin: version.origin, sequence: version.sequence }
+    StoredVersion { id: key.id, version: Some(version) }
 }
 
 fn story() -> Findings {

@@ -174,15 +174,20 @@ fn vector_store(findings: &Findings) -> Held {
         None => ("not asked".to_owned(), None),
         Some(Err(why)) => (format!("cannot be asked: {why}"), None),
         Some(Ok(stored)) => {
-            let found = stored.as_ref().map(|row| Version { hlc: row.hlc, origin: row.origin.clone(), sequence: row.sequence });
             let expected = findings.entry.as_ref().filter(|entry| !entry.tombstone);
-            let agrees = match (&found, expected) {
+            let agrees = match (stored, expected) {
                 // What this Milvus refuses it holds in an older version, or not at all.
                 (_, Some(entry)) if entry.refused => true,
-                (Some(found), Some(entry)) => *found == entry.version,
-                (found, expected) => found.is_none() && expected.is_none(),
+                (Some(row), Some(entry)) => row.version.as_ref() == Some(&entry.version),
+                (stored, expected) => stored.is_none() && expected.is_none(),
             };
-            (found.map_or("no row".to_owned(), |version| version.to_string()), Some(agrees))
+            let says = match stored {
+                None => "no row".to_owned(),
+                Some(row) => {
+                    row.version.as_ref().map_or("a row of somebody else's, without a version".to_owned(), Version::to_string)
+                }
+            };
+            (says, Some(agrees))
         }
     };
     Held { keeper: "Milvus", says, agrees }

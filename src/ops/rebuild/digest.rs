@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 pub struct Digests(BTreeMap<i32, (u64, u128)>);
 
 impl Digests {
-    pub fn add(&mut self, setting: &Setting, id: &VectorId, version: &Version) {
+    /// Without a version it is somebody else's row.
+    pub fn add(&mut self, setting: &Setting, id: &VectorId, version: Option<&Version>) {
         let (partition, row) = place(setting, id, version);
         let (rows, sum) = self.0.entry(partition).or_default();
         (*rows, *sum) = (*rows + 1, sum.wrapping_add(row));
@@ -19,7 +20,7 @@ impl Digests {
 
     /// One that was added before.
     pub fn remove(&mut self, setting: &Setting, id: &VectorId, version: &Version) {
-        let (partition, row) = place(setting, id, version);
+        let (partition, row) = place(setting, id, Some(version));
         let (rows, sum) = self.0.entry(partition).or_default();
         (*rows, *sum) = (rows.saturating_sub(1), sum.wrapping_sub(row));
     }
@@ -44,8 +45,9 @@ impl Digests {
     }
 }
 
-fn place(setting: &Setting, id: &VectorId, version: &Version) -> (i32, u128) {
+fn place(setting: &Setting, id: &VectorId, version: Option<&Version>) -> (i32, u128) {
     let text = id.to_string();
+    let version = version.map(Version::to_string).unwrap_or_default();
     let row = xxhash_rust::xxh3::xxh3_128(format!("{version}\0{text}").as_bytes());
     (partition_for_key(text.as_bytes(), setting.partitions), row)
 }
@@ -71,7 +73,7 @@ mod tests {
         let mut digests = Digests::default();
         for (id, hlc) in rows {
             let version = Version { hlc: Hlc(*hlc), origin: Region::new("eu"), sequence: 1 };
-            digests.add(&setting, &VectorId::Int(*id), &version);
+            digests.add(&setting, &VectorId::Int(*id), Some(&version));
         }
         digests
     }

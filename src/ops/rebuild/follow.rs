@@ -11,7 +11,6 @@ use crate::merge::version::{ContentHash, Version};
 use crate::ops::history::progress::{Followed, Missing, ProgressFollower};
 use crate::ops::history::{self, History};
 use crate::ops::work::Work;
-use crate::port::vector::StoredVersion;
 use crate::record::decode::decode_row;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -173,9 +172,9 @@ impl Follower {
     }
 }
 
-/// Does the collection lack this change, or hold an older one?
-fn is_older(stored: Option<&StoredVersion>, version: &Version, delete: bool) -> bool {
-    stored.map_or(!delete, |stored| stored.version() < *version)
+/// Does the collection lack this change, or hold an older one? A row without a version is somebody else's, and older.
+fn is_older(stored: Option<&Option<Version>>, version: &Version, delete: bool) -> bool {
+    stored.map_or(!delete, |stored| stored.as_ref() < Some(version))
 }
 
 /// The present end of every partition of every change topic.

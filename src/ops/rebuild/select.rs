@@ -74,7 +74,7 @@ pub fn write(
             tracing::warn!(id = %said.key.id, "a row does not fit its collection's configuration any more and is left out");
             return Ok(());
         }
-        expected.add(setting, &said.key.id, &said.version);
+        expected.add(setting, &said.key.id, Some(&said.version));
         work.advance(1)?;
         writer.upsert(said.key.id, said.version, &vector, &metadata, work)
     })

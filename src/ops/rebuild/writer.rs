@@ -5,7 +5,7 @@ use crate::base::ids::{CollectionId, VectorId};
 use crate::merge::version::Version;
 use crate::ops::ask::ask;
 use crate::ops::work::Work;
-use crate::port::vector::{RowBatch, StoreError, StoreReply, StoreRequest, StoredVersion, VectorStore};
+use crate::port::vector::{RowBatch, StoreError, StoreReply, StoreRequest, VectorStore};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread;
@@ -18,6 +18,7 @@ const RETRY_WAIT: Duration = Duration::from_millis(500);
 /// Attempts at one batch, all in vain, before it is given up: some minutes.
 const ATTEMPTS_MAX: u32 = 300;
 const READ_BACK_IDS: usize = 4_096;
+const SCAN_ROWS: usize = 8_192;
 
 pub struct RowWriter {
     store: Box<dyn VectorStore>,
@@ -59,27 +60,50 @@ impl RowWriter {
         Ok(())
     }
 
+    /// Visits every row that the collection holds, in the order of ids.
+    pub fn scan(&mut self, work: &mut Work<'_>, visit: &mut dyn FnMut(&VectorId, Option<&Version>)) -> Result<()> {
+        self.flush(work)?;
+        let mut after = None;
+        loop {
+            let page = match self.ask(&StoreRequest::Scan { after, limit: SCAN_ROWS }, work)? {
+                StoreReply::Scanned(page) if page.misnamed == 0 => page,
+                StoreReply::Scanned(_) => return Err(Error::retry("somebody else writes rows there, with ids of another form")),
+                other => return Err(Error::fatal(format!("a question was answered with {other:?}"))),
+            };
+            work.advance(page.rows.len() as u64)?;
+            page.rows.iter().for_each(|row| visit(&row.id, row.version.as_ref()));
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// The versions that the collection holds now. Nothing is under way meanwhile.
-    pub fn read_back(&mut self, ids: &[VectorId], work: &mut Work<'_>) -> Result<HashMap<VectorId, StoredVersion>> {
+    pub fn read_back(&mut self, ids: &[VectorId], work: &mut Work<'_>) -> Result<HashMap<VectorId, Option<Version>>> {
         self.flush(work)?;
         let mut found = HashMap::new();
         for chunk in ids.chunks(READ_BACK_IDS) {
-            let mut attempts = 0;
-            loop {
-                match ask(self.store.as_mut(), self.collection, StoreRequest::ReadBack(chunk.to_vec())) {
-                    Ok(StoreReply::ReadBack(rows)) => {
-                        found.extend(rows.into_iter().map(|row| (row.id.clone(), row)));
-                        break;
-                    }
-                    Ok(other) => return Err(Error::fatal(format!("a question was answered with {other:?}"))),
-                    Err(error) => {
-                        attempts += 1;
-                        again(attempts, &error, work)?;
-                    }
-                }
+            match self.ask(&StoreRequest::ReadBack(chunk.to_vec()), work)? {
+                StoreReply::ReadBack(rows) => found.extend(rows.into_iter().map(|row| (row.id, row.version))),
+                other => return Err(Error::fatal(format!("a question was answered with {other:?}"))),
             }
         }
         Ok(found)
+    }
+
+    /// As often as it takes.
+    fn ask(&mut self, question: &StoreRequest, work: &mut Work<'_>) -> Result<StoreReply> {
+        let mut attempts = 0;
+        loop {
+            match ask(self.store.as_mut(), self.collection, question.clone()) {
+                Ok(reply) => return Ok(reply),
+                Err(error) => {
+                    attempts += 1;
+                    again(attempts, &error, work)?;
+                }
+            }
+        }
     }
 
     fn send_if_full(&mut self, work: &mut Work<'_>) -> Result<()> {
