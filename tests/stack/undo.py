@@ -156,9 +156,11 @@ def undo(tap, cluster):
     settle(tap, cluster, logs, "all is quiet")
     compare(tap, cluster, logs, undone, "after the roll-back")
     explain(tap, cluster, overwritten[1])
-    going_on = GoingOn(us, [*overwritten[::50], *added, *others])
+    # Not what the reader asks for: an upsert takes a row away and puts it back, which 2.3 may show.
+    asked, written = others[:SAMPLE_ROWS], others[SAMPLE_ROWS:]
+    going_on = GoingOn(us, [*overwritten[::50], *added, *written])
     going_on.start()
-    rebuild(tap, cluster, others)
+    rebuild(tap, cluster, asked)
     going_on.end()
     tap.note(f"us wrote {going_on.written} changes during the rebuild")
     settle(tap, cluster, logs, "everything is settled")
@@ -212,7 +214,7 @@ def explain(tap, cluster, row):
 def rebuild(tap, cluster, ids):
     region = "us"
     arguments = ["rebuild", "--collection", SPEC.name]
-    reader = Reader(region, ids[:SAMPLE_ROWS])
+    reader = Reader(region, ids)
     reader.start()
     killed = start(cluster, "us-1", *arguments)
     wait_for(lambda: f"{SPEC.name}__g2" in utility.list_collections(using=region), 60, "the new collection is begun")
