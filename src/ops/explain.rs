@@ -78,6 +78,9 @@ pub struct Kept {
     pub detail: String,
 }
 
+/// Where a copy's original was read: topic, partition, offset.
+pub type ReadAt = (Arc<str>, i32, i64);
+
 /// All that there is to be found about a row.
 #[derive(Debug, Default)]
 pub struct Findings {
@@ -89,9 +92,9 @@ pub struct Findings {
     /// Up to which version the key was forgotten.
     pub forgotten: Option<Version>,
     /// By source, partition and offset.
-    pub dead_letters: HashMap<(Arc<str>, i32, i64), Kept>,
+    pub dead_letters: HashMap<ReadAt, Kept>,
     /// The version that won, by the loser's source, partition and offset.
-    pub conflicts: HashMap<(Arc<str>, i32, i64), Version>,
+    pub conflicts: HashMap<ReadAt, Version>,
     /// The first offset that is not settled, by source topic.
     pub settled: BTreeMap<Arc<str>, i64>,
     /// What the vector store holds, or why it can't be asked.
@@ -251,7 +254,7 @@ fn kept(
     partition: &TopicPartition,
     id: &str,
     work: &mut Work<'_>,
-    visit: &mut dyn FnMut((Arc<str>, i32, i64), &RawRecord),
+    visit: &mut dyn FnMut(ReadAt, &RawRecord),
 ) -> Result<()> {
     history.check(&partition.topic)?;
     scan(history, partition, work, &mut |_, record| {

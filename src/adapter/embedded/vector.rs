@@ -56,11 +56,11 @@ impl Database {
 
     /// Everything that a collection holds, by id.
     pub fn scan(&self, collection: CollectionId) -> BTreeMap<VectorId, StoredRow> {
-        self.lock().rows(&self.collections.get(collection).name).cloned().unwrap_or_default()
+        self.name_of(collection).and_then(|name| self.lock().rows(name).cloned()).unwrap_or_default()
     }
 
     pub fn rows(&self, collection: CollectionId) -> usize {
-        self.lock().rows(&self.collections.get(collection).name).map_or(0, BTreeMap::len)
+        self.name_of(collection).and_then(|name| self.lock().rows(name).map(BTreeMap::len)).unwrap_or(0)
     }
 
     pub fn check_writes_with(&self, check: Option<WriteCheck>) {
@@ -98,6 +98,10 @@ impl Database {
             StoreRequest::ReadBack(ids) => Ok(StoreReply::ReadBack(read_back(ids, rows))),
             StoreRequest::Scan { after, limit } => Ok(StoreReply::Scanned(page(after.as_ref(), *limit, rows))),
         }
+    }
+
+    fn name_of(&self, collection: CollectionId) -> Option<&str> {
+        self.collections.iter().find(|(id, _)| *id == collection).map(|(_, spec)| spec.name.as_str())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -13,7 +13,6 @@ use crate::ops::history::{self, History};
 use crate::ops::work::Work;
 use crate::record::decode::decode_row;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A round of the tail that takes no longer leaves little behind.
@@ -177,25 +176,32 @@ fn is_older(stored: Option<&Option<Version>>, version: &Version, delete: bool) -
     stored.map_or(!delete, |stored| stored.as_ref() < Some(version))
 }
 
-/// The present end of every partition of every change topic.
-fn ends(history: &mut History<'_>) -> Result<Vec<(u16, i32, Arc<str>, i64)>> {
+/// Where a partition of a change topic ended when it was asked.
+struct End {
+    shard: u16,
+    source: TopicPartition,
+    offset: i64,
+}
+
+fn ends(history: &mut History<'_>) -> Result<Vec<End>> {
     let mut ends = Vec::new();
     for shard in 0..history.setting.names.shards() {
         for topic in history.change_topics(shard)? {
             for number in 0..history.setting.partitions {
-                let end = history.reader.bounds(&TopicPartition::new(topic.name.clone(), number))?.end;
-                ends.push((shard, number, topic.name.clone(), end));
+                let source = TopicPartition::new(topic.name.clone(), number);
+                let offset = history.reader.bounds(&source)?.end;
+                ends.push(End { shard, source, offset });
             }
         }
     }
     Ok(ends)
 }
 
-fn unsettled(followed: &Followed, ends: &[(u16, i32, Arc<str>, i64)]) -> Option<Missing> {
-    for (shard, partition, topic, end) in ends {
-        let behind = end - followed.settled(topic);
-        if (*shard, *partition) == (followed.shard, followed.partition) && behind > 0 {
-            let what = format!("the workers to pass the swap ({behind} records of {topic}[{partition}] to go)");
+fn unsettled(followed: &Followed, ends: &[End]) -> Option<Missing> {
+    for End { shard, source, offset } in ends {
+        let behind = offset - followed.settled(&source.topic);
+        if (*shard, source.partition) == (followed.shard, followed.partition) && behind > 0 {
+            let what = format!("the workers to pass the swap ({behind} records of {source} to go)");
             let remedy = "is a worker of this region running? Run it again when it is".to_owned();
             return Some(Missing { behind, what, remedy });
         }
