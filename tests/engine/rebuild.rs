@@ -202,8 +202,11 @@ impl VectorStore for Forgetful {
         let request = match request {
             StoreRequest::Write(batch) if !std::mem::replace(&mut self.1, true) => {
                 let mut batch = (*batch).clone();
-                (batch.ids.pop(), batch.versions.pop(), batch.metadata.pop());
-                batch.vectors.truncate(batch.ids.len() * 2);
+                let rows = batch.ids.len() - 1;
+                batch.ids.truncate(rows);
+                batch.versions.truncate(rows);
+                batch.metadata.truncate(rows);
+                batch.vectors.truncate(rows * 2);
                 StoreRequest::Write(Arc::new(batch))
             }
             request => request,

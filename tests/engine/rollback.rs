@@ -10,7 +10,7 @@ use driftless::adapter::embedded::broker::Compaction;
 use driftless::adapter::embedded::schema::OUR_SCHEMA_ID;
 use driftless::adapter::embedded::vector::EmbeddedStore;
 use driftless::base::error::{Error, Result};
-use driftless::base::ids::{Region, RowKey};
+use driftless::base::ids::{Region, RowKey, TopicPartition};
 use driftless::base::time::UnixMs;
 use driftless::merge::hlc::Hlc;
 use driftless::ops::append;
@@ -245,6 +245,44 @@ fn f58_compaction_between_preview_and_execution_changes_nothing_or_is_told() {
         if !is_refused {
             deploy.assert_oracle(&rollback, "after a compaction");
         }
+    }
+}
+
+/// The mirror still has the change that a delete had beaten; nothing has the delete any more.
+#[test]
+fn f44_a_roll_back_brings_nothing_back_that_a_forgotten_delete_had_beaten() {
+    let pair = Pair::new(1, Duration::from_secs(10));
+    let workers = [pair.worlds[EU].start(), pair.worlds[US].start()];
+    let desk = Desk::of(&pair.worlds[EU]);
+    let mut deploy = Deploy { workers, desk, to: UnixMs(0), pair };
+    deploy.run(2_000);
+    deploy.upsert(US, 1, 1.0);
+    deploy.upsert(US, 2, 1.0);
+    deploy.run(1_000);
+    let ms = deploy.ms();
+    deploy.pair.worlds[EU].delete("eu", 1, ms);
+    deploy.run(90_000);
+    let world = &deploy.pair.worlds[EU];
+    assert_eq!(deploy.workers[EU].task("0_0").entries, 1, "the delete is forgotten");
+    let local = TopicPartition::new("vector-cdc", 0);
+    world.broker.delete_below(&local, world.broker.bounds(&local).unwrap().end).unwrap();
+    for _ in 0..2 {
+        let compaction = Compaction { min_lag: Duration::ZERO, delete_retention: Duration::ZERO };
+        world.broker.compact(&world.vectors_changelog(0), compaction).unwrap();
+        deploy.pair.worlds[EU].clock.advance(10);
+    }
+    deploy.to = deploy.pair.worlds[EU].now().wall;
+    deploy.run(1_000);
+    deploy.upsert(EU, 1, 66.0);
+    deploy.run(1_000);
+    let mut rollback = deploy.rollback(None);
+    rollback.undo.proven_since = UnixMs(deploy.to.0 - 60_000);
+    let plan = deploy.plan(&rollback).unwrap();
+    assert_eq!((plan.restored, plan.deleted), (0, 1));
+    deploy.carry_out(&mut rollback, &plan, usize::MAX).unwrap();
+    deploy.run(1_000);
+    for world in &deploy.pair.worlds {
+        assert_eq!(world.database.scan(DOCUMENTS).into_keys().collect::<Vec<_>>(), [row_id(2)]);
     }
 }
 
