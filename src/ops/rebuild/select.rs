@@ -11,6 +11,7 @@ use crate::record::decode::decode_row;
 use crate::store::VersionStore;
 use crate::store::entry::Entry;
 use crate::store::memory::MemoryStore;
+use std::time::Duration;
 
 /// One partition of the vectors changelog.
 pub struct Selected {
@@ -29,7 +30,8 @@ pub fn select(
     work: &mut Work<'_>,
 ) -> Result<Selected> {
     let setting = history.setting;
-    let mut store = MemoryStore::new(&setting.collections);
+    // Nothing is forgotten here, so nothing has to be remembered of that.
+    let mut store = MemoryStore::new(&setting.collections, Duration::ZERO);
     let end = history.read(partition, 0, work, &mut |schemas, record| {
         let offset = record.offset;
         let Some(said) = history::winner(setting, schemas, record)? else { return Ok(()) };
