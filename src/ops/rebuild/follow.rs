@@ -1,8 +1,9 @@
 //! The changelog's tail, applied to the new collection.
 //!
 //! Before the swap nobody else writes there. After it the workers do, and what is read here may be older than what they
-//! have written meanwhile: so a row is looked at first, written only where it is older, and looked at again when the
-//! workers' progress shows that whatever could have crossed it is in the changelog.
+//! have written meanwhile: so a row is looked at first, and written only where it is older. A worker may still write
+//! between the look and our writing; its change comes behind in the changelog, and is older nowhere. So the changelog is
+//! followed until nothing is written here from when all was asked for that could have crossed our last write.
 
 use super::writer::RowWriter;
 use crate::base::error::Result;
@@ -12,7 +13,7 @@ use crate::ops::history::progress::{Followed, Missing, ProgressFollower};
 use crate::ops::history::{self, History};
 use crate::ops::work::Work;
 use crate::record::decode::decode_row;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A round of the tail that takes no longer leaves little behind.
@@ -36,13 +37,11 @@ pub struct Follower {
     /// Changes applied.
     pub applied: u64,
     writer: RowWriter,
-    /// Where rows lie that were written after the swap and are to be looked at again.
-    doubtful: BTreeSet<(usize, i64)>,
 }
 
 impl Follower {
     pub fn new(collection: CollectionId, partitions: Vec<TopicPartition>, positions: Vec<i64>, writer: RowWriter) -> Self {
-        Self { collection, partitions, positions, applied: 0, writer, doubtful: BTreeSet::new() }
+        Self { collection, partitions, positions, applied: 0, writer }
     }
 
     /// Until a round is short: then what is left is some fractions of a second's writing.
@@ -63,14 +62,11 @@ impl Follower {
         // At once: rows that went to the old collection in the last instant are missing here.
         self.round(history, true, work)?;
         loop {
-            let ends = ends(history)?;
+            let (ends, applied) = (ends(history)?, self.applied);
             let mut progress = ProgressFollower::new(history.setting);
             progress.wait(history.reader, work, patience, &mut |followed| Ok(unsettled(followed, &ends)))?;
-            // What was written here before `ends` were asked for can be crossed by nothing any more that is not read now.
-            let doubtful = std::mem::take(&mut self.doubtful);
             self.round(history, true, work)?;
-            self.look_again(history, &doubtful, work)?;
-            if self.doubtful.is_empty() {
+            if self.applied == applied {
                 return Ok(());
             }
         }
@@ -83,7 +79,7 @@ impl Follower {
             while let Some(from) = self.behind(history, index)? {
                 let mut tail = BTreeMap::new();
                 let until = self.read(history, &partition, from, &mut tail, work)?;
-                self.apply(index, tail, after_swap, work)?;
+                self.apply(tail, after_swap, work)?;
                 self.positions[index] = until;
             }
         }
@@ -101,73 +97,43 @@ impl Follower {
         history: &mut History<'_>,
         partition: &TopicPartition,
         from: i64,
-        tail: &mut BTreeMap<VectorId, (i64, Tail)>,
+        tail: &mut BTreeMap<VectorId, Tail>,
         work: &mut Work<'_>,
     ) -> Result<i64> {
         let (setting, collection) = (history.setting, self.collection);
         history.read_until(partition, from, from + RECORDS_MAX, work, &mut |schemas, record| {
-            let offset = record.offset;
             // A delete that is forgotten was applied as a delete before.
             let Some(said) = history::winner(setting, schemas, record)? else { return Ok(()) };
             let Some(change) = said.change.as_ref().filter(|_| said.key.collection == collection) else { return Ok(()) };
             let (version, hash) = (said.version.clone(), said.hash());
-            if tail.get(&said.key.id).is_some_and(|(_, held)| (&held.version, held.hash) > (&version, hash)) {
+            if tail.get(&said.key.id).is_some_and(|held| (&held.version, held.hash) > (&version, hash)) {
                 return Ok(());
             }
             let (mut vector, mut metadata) = (Vec::new(), Vec::new());
             if decode_row(change, setting.collections.get(collection), &mut vector, &mut metadata).is_ok() {
                 let row = (!said.is_delete()).then_some((vector, metadata));
-                tail.insert(said.key.id, (offset, Tail { version, hash, row }));
+                tail.insert(said.key.id, Tail { version, hash, row });
             }
             Ok(())
         })
     }
 
-    fn apply(
-        &mut self,
-        partition: usize,
-        tail: BTreeMap<VectorId, (i64, Tail)>,
-        after_swap: bool,
-        work: &mut Work<'_>,
-    ) -> Result<()> {
+    fn apply(&mut self, tail: BTreeMap<VectorId, Tail>, after_swap: bool, work: &mut Work<'_>) -> Result<()> {
         let stored = match after_swap {
             true => self.writer.read_back(&tail.keys().cloned().collect::<Vec<_>>(), work)?,
             false => Default::default(),
         };
-        for (id, (offset, Tail { version, row, .. })) in tail {
+        for (id, Tail { version, row, .. }) in tail {
             if after_swap && !is_older(stored.get(&id), &version, row.is_none()) {
                 continue;
             }
             self.applied += 1;
-            if after_swap {
-                self.doubtful.insert((partition, offset));
-            }
             match row {
                 Some((vector, metadata)) => self.writer.upsert(id, version, &vector, &metadata, work)?,
                 None => self.writer.delete(id, work)?,
             }
         }
         self.writer.flush(work)
-    }
-
-    /// A worker may have written a row between our look at it and our writing. Its change is in the changelog by now:
-    /// from where we wrote, everything is compared once more.
-    fn look_again(&mut self, history: &mut History<'_>, doubtful: &BTreeSet<(usize, i64)>, work: &mut Work<'_>) -> Result<()> {
-        let mut first: BTreeMap<usize, i64> = BTreeMap::new();
-        for (partition, offset) in doubtful {
-            first.entry(*partition).or_insert(*offset);
-        }
-        for (index, from) in first {
-            let (partition, end) = (self.partitions[index].clone(), self.positions[index]);
-            let mut position = from;
-            while position < end {
-                let mut tail = BTreeMap::new();
-                position = self.read(history, &partition, position, &mut tail, work)?;
-                self.apply(index, tail, true, work)?;
-            }
-            self.positions[index] = position;
-        }
-        Ok(())
     }
 }
 
