@@ -80,7 +80,11 @@ fn main() {
         rates[rates.len() / 2]
     };
     let (bare, memory) = (median("bare client, a map"), median("memory store"));
-    println!("medians: memory store {:.2} of the bare client's {bare:.0} records/s; disk store {:.2}", memory / bare, median("disk store, from nothing") / bare);
+    println!(
+        "medians: memory store {:.2} of the bare client's {bare:.0} records/s; disk store {:.2}",
+        memory / bare,
+        median("disk store, from nothing") / bare
+    );
 }
 
 impl Bench {
