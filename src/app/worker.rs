@@ -52,7 +52,15 @@ pub fn run_worker(config: Config) -> Result<Exit> {
 
     let watches: Vec<Watch> = (0..config.worker.threads).map(|_| Watch::new(REPORT_INTERVAL, Arc::new(|| ()))).collect();
     runtime.spawn(upkeep(metrics.clone()));
-    runtime.spawn(serve(listener, Served { metrics, threads: watches.clone(), collections: config.collections.clone() }));
+    runtime.spawn(serve(
+        listener,
+        Served {
+            metrics,
+            threads: watches.clone(),
+            collections: config.collections.clone(),
+            regions: config.regions.keys().cloned().collect(),
+        },
+    ));
     tracing::info!(region = %config.region, application = %config.application_id, threads = watches.len(), http = %config.http_listen, "worker started");
     let ended = run_threads(&config, &settings, &topology, &runtime, &watches);
     runtime.shutdown_timeout(Duration::from_secs(1));
