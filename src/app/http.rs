@@ -1,9 +1,11 @@
-//! What a worker answers over HTTP: metrics, health, tasks.
+//! What a worker answers over HTTP: metrics, health, tasks; and the console.
 
 use crate::adapter::system::SystemClock;
 use crate::base::error::{Error, Result};
 use crate::base::ids::Region;
 use crate::base::time::{Clock, UnixMs};
+use crate::console::plant::{Observation, Plant, RegionObserved};
+use crate::console::{Console, routes};
 use crate::record::collection::Collections;
 use crate::stream::driver::Watch;
 use crate::stream::report::{TaskReport, ThreadReport};
@@ -15,13 +17,18 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
+
+/// A worker that is further behind than this is not ready yet.
+const READY_LAG: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub struct Served {
     pub metrics: PrometheusHandle,
     pub threads: Vec<Watch>,
     pub collections: Arc<Collections>,
+    /// This worker's own first.
     pub regions: Vec<Region>,
 }
 
@@ -46,10 +53,28 @@ impl Served {
         Tasks { ready: whole.is_ready(), tasks: whole.tasks, totals: whole.totals }
     }
 
+    /// Why it is not ready, if it is not.
+    fn shortcoming(&self) -> Option<&'static str> {
+        let (whole, now) = self.report();
+        match (whole.is_ready(), whole.is_caught_up(self.regions[0].as_str(), READY_LAG, now)) {
+            (false, _) => Some("restoring\n"),
+            (true, false) => Some("catching up\n"),
+            (true, true) => None,
+        }
+    }
+
     fn render(&self) -> String {
         let (report, now) = self.report();
         report.publish_gauges(&self.collections, &self.regions, now);
         self.metrics.render()
+    }
+}
+
+impl Plant for Served {
+    fn observe(&self) -> Observation {
+        let (report, now) = self.report();
+        let region = self.regions[0].clone();
+        Observation { now, regions: vec![RegionObserved { region, report, rows: None }], links: Vec::new() }
     }
 }
 
@@ -60,16 +85,20 @@ pub async fn bind(listen: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-pub async fn serve(listener: TcpListener, served: Served) -> Result<()> {
+pub async fn serve(listener: TcpListener, served: Served, console: Arc<Console>) -> Result<()> {
     let router = Router::new()
         .route("/metrics", get(|State(served): State<Served>| async move { served.render() }))
         .route("/health/live", get(|| async { "live\n" }))
         .route("/health/ready", get(ready))
         .route("/tasks", get(|State(served): State<Served>| async move { Json(served.tasks()) }))
-        .with_state(served);
+        .with_state(served)
+        .merge(routes::router(console, None));
     axum::serve(listener, router).await.map_err(|error| Error::fatal(format_args!("the HTTP server ended: {error}")))
 }
 
 async fn ready(State(served): State<Served>) -> (StatusCode, &'static str) {
-    if served.tasks().ready { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "restoring\n") }
+    match served.shortcoming() {
+        None => (StatusCode::OK, "ready\n"),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+    }
 }

@@ -9,8 +9,13 @@ use crate::adapter::registry::RegistrySchemas;
 use crate::adapter::system::SystemClock;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
+use crate::base::ids::Region;
 use crate::base::metric;
 use crate::config::{Config, StoreKind};
+use crate::console::Console;
+use crate::console::plant::{About, Mode};
+use crate::console::routes::keep_looking;
+use crate::console::tap::{self, Ear, Tap};
 use crate::processor;
 use crate::store::Stores;
 use crate::store::memory::MemoryStores;
@@ -19,6 +24,7 @@ use crate::stream::restorer::Restorer;
 use crate::stream::settings::StreamSettings;
 use crate::stream::stream_thread::{Ports, StreamThread};
 use crate::topology::build::{NodeTypes, Topology};
+use crate::topology::describe;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -52,17 +58,14 @@ pub fn run_worker(config: Config) -> Result<Exit> {
 
     let watches: Vec<Watch> = (0..config.worker.threads).map(|_| Watch::new(REPORT_INTERVAL, Arc::new(|| ()))).collect();
     runtime.spawn(upkeep(metrics.clone()));
-    runtime.spawn(serve(
-        listener,
-        Served {
-            metrics,
-            threads: watches.clone(),
-            collections: config.collections.clone(),
-            regions: config.regions.keys().cloned().collect(),
-        },
-    ));
+    let served =
+        Served { metrics, threads: watches.clone(), collections: config.collections.clone(), regions: own_first(&config) };
+    let (ear, inbox) = tap::channel();
+    let console = Arc::new(Console::new(about(&config, &topology), Box::new(served.clone()), inbox, false));
+    runtime.spawn(keep_looking(console.clone()));
+    runtime.spawn(serve(listener, served, console));
     tracing::info!(region = %config.region, application = %config.application_id, threads = watches.len(), http = %config.http_listen, "worker started");
-    let ended = run_threads(&config, &settings, &topology, &runtime, &watches);
+    let ended = run_threads(&config, &settings, &topology, &runtime, &watches, &ear);
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }
@@ -71,6 +74,22 @@ fn read_topology(config: &Config) -> Result<Topology> {
     let mut types = NodeTypes::default();
     processor::register_standard(&mut types);
     Topology::parse(&config.topology.name, &config.topology.text, &types).map_err(Error::refuse)
+}
+
+fn own_first(config: &Config) -> Vec<Region> {
+    let mut regions = vec![config.region.clone()];
+    regions.extend(config.regions.keys().filter(|region| **region != config.region).cloned());
+    regions
+}
+
+fn about(config: &Config, topology: &Topology) -> About {
+    About {
+        mode: Mode::Worker,
+        version: env!("CARGO_PKG_VERSION"),
+        application: config.application_id.clone(),
+        topology: describe::json(topology),
+        regions: own_first(config),
+    }
 }
 
 fn install_metrics() -> Result<PrometheusHandle> {
@@ -117,6 +136,7 @@ fn run_threads(
     topology: &Arc<Topology>,
     runtime: &Runtime,
     watches: &[Watch],
+    ear: &Ear,
 ) -> Result<Exit> {
     let (events_in, mut events) = mpsc::unbounded_channel();
     let signals = events_in.clone();
@@ -135,9 +155,9 @@ fn run_threads(
     let stores = stores(config);
     for (index, watch) in watches.iter().enumerate() {
         let (config, settings, topology, stores) = (config.clone(), settings.clone(), topology.clone(), stores.clone());
-        let (handle, watch, ended) = (runtime.handle().clone(), watch.clone(), events_in.clone());
+        let (handle, watch, ended, ear) = (runtime.handle().clone(), watch.clone(), events_in.clone(), ear.clone());
         let run = move || {
-            let run = AssertUnwindSafe(|| run_thread(&config, settings, topology, stores, &handle, index, &watch));
+            let run = AssertUnwindSafe(|| run_thread(&config, settings, topology, stores, &handle, index, &watch, ear));
             // A thread that has panicked must not leave a process behind that looks alive.
             let outcome =
                 catch_unwind(run).unwrap_or_else(|_| Err(Error::fatal(format_args!("stream thread {index} has panicked"))));
@@ -189,6 +209,7 @@ fn stores(config: &Config) -> Arc<dyn Stores> {
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 fn run_thread(
     config: &Config,
     settings: StreamSettings,
@@ -197,6 +218,7 @@ fn run_thread(
     runtime: &Handle,
     index: usize,
     watch: &Watch,
+    ear: Ear,
 ) -> Result<()> {
     let (wake, clock) = (wake_this_thread(), SystemClock::start());
     let kafka = kafka_settings(config, index);
@@ -213,9 +235,10 @@ fn run_thread(
         .name(format!("restore-{index}"))
         .spawn(move || drive_restorer(restorer, &mut reader))
         .map_err(|error| Error::fatal(format_args!("no restore thread: {error}")))?;
+    let appender = Box::new(KafkaAppender::new(&kafka, wake.clone())?);
     let ports = Ports {
         consumer: Box::new(KafkaGroupConsumer::new(&kafka, &subscriptions, wake.clone())?),
-        appender: Box::new(KafkaAppender::new(&kafka, wake.clone())?),
+        appender: Box::new(Tap::new(appender, ear, config.region.clone(), names.dead_letter(), names.conflicts())),
         vectors: Box::new(MilvusStore::new(runtime.clone(), config.collections.clone(), &milvus_settings(config), wake.clone())?),
         schemas: Box::new(RegistrySchemas::new(runtime.clone(), &registry_addresses(config), wake)?),
         stores,
