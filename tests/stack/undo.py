@@ -197,7 +197,8 @@ def rollback(tap, cluster, logs, us, rows):
         else [f"preview {preview['restored']}/{preview['deleted']}, done {done['restored']}/{done['deleted']}"],
     )
     tap.check("ten rows are shown", [] if len(preview["sample"]) == 10 else [f"{len(preview['sample'])}"])
-    settle(tap, cluster, logs, "the roll-back is everywhere")
+    passed = rawlog.wait_passed(logs, cluster.application, SETTLE_SECONDS, cluster.check_alive)
+    tap.check("the roll-back is everywhere", passed)
     again = json.loads(run(cluster, "us-1", *arguments, "--yes").stdout)
     tap.check("a second run changes nothing", [] if again["written"]["bytes"] == 0 else [str(again["written"])])
     return {"us": (wire.hlc(to_ms, 0xFFFF), wire.hlc(int(time.time() * 1_000)))}
