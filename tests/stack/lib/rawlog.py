@@ -157,36 +157,6 @@ def wait_committed(logs, group, deadline_seconds, still_alive):
     return wait_until_empty(behind, deadline_seconds, still_alive)
 
 
-def wait_passed(logs, group, deadline_seconds, still_alive):
-    """Until the changes that are there now are mirrored and committed past, whatever is written meanwhile."""
-    read_on(logs)
-    newest = [
-        (log, partition, log.records[CDC_TOPIC, partition][-1])
-        for log in logs.values()
-        for partition in range(log.partition_count)
-        if log.records[CDC_TOPIC, partition]
-    ]
-
-    def behind():
-        read_on(logs)
-        return [line for destination in logs.values() for line in not_passed(destination, group, newest)]
-
-    return wait_until_empty(behind, deadline_seconds, still_alive)
-
-
-def not_passed(destination, group, newest):
-    waiting, targets = [], {}
-    for source, partition, record in newest:
-        topic = CDC_TOPIC if source is destination else mirror_of(source.region)
-        copies = (copy for copy in reversed(destination.records[topic, partition]) if same_record(record, copy))
-        found = record if source is destination else next(copies, None)
-        if found:
-            targets[topic, partition] = found.offset + 1
-        else:
-            waiting.append(f"{source.region} → {destination.region}: partition {partition} offset {record.offset} not mirrored")
-    return waiting + uncommitted(destination, group, targets)
-
-
 def wait_until_empty(waiting_for, deadline_seconds, still_alive):
     deadline = time.monotonic() + deadline_seconds
     while True:
