@@ -49,18 +49,16 @@ impl Served {
     }
 
     fn tasks(&self) -> Tasks {
-        let (whole, _) = self.report();
-        Tasks { ready: whole.is_ready(), tasks: whole.tasks, totals: whole.totals }
+        let (whole, now) = self.report();
+        Tasks { ready: self.shortcoming(&whole, now).is_none(), tasks: whole.tasks, totals: whole.totals }
     }
 
     /// Why it is not ready, if it is not.
-    fn shortcoming(&self) -> Option<&'static str> {
-        let (whole, now) = self.report();
-        match (whole.is_ready(), whole.is_caught_up(self.regions[0].as_str(), READY_LAG, now)) {
-            (false, _) => Some("restoring\n"),
-            (true, false) => Some("catching up\n"),
-            (true, true) => None,
+    fn shortcoming(&self, whole: &ThreadReport, now: UnixMs) -> Option<&'static str> {
+        if !whole.is_ready() {
+            return Some("restoring\n");
         }
+        (!whole.is_caught_up(self.regions[0].as_str(), READY_LAG, now)).then_some("catching up\n")
     }
 
     fn render(&self) -> String {
@@ -97,7 +95,8 @@ pub async fn serve(listener: TcpListener, served: Served, console: Arc<Console>)
 }
 
 async fn ready(State(served): State<Served>) -> (StatusCode, &'static str) {
-    match served.shortcoming() {
+    let (whole, now) = served.report();
+    match served.shortcoming(&whole, now) {
         None => (StatusCode::OK, "ready\n"),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
     }

@@ -34,6 +34,7 @@ pub enum Kind {
     NotJoined,
     Restoring,
     Clock,
+    Disagreement,
 }
 
 /// What tells one finding from another, from look to look.
@@ -101,6 +102,10 @@ fn of_link(link: &LinkView, now: UnixMs) -> Vec<Finding> {
         let advice =
             format!("One of them is {way}: compare both with a time server. Lags are corrected for it; who wins is not.");
         found.push(finding(Kind::Clock, Level::Warning, now, title, advice));
+    }
+    if !link.disagreements.is_empty() {
+        let title = format!("{from} is configured otherwise than {to}");
+        found.push(finding(Kind::Disagreement, Level::Alarm, now, title, link.disagreements.join("; ")));
     }
     found
 }

@@ -62,6 +62,8 @@ pub struct LinkView {
     pub gaps: u64,
     /// By how much the origin's clock is ahead of ours, at least and at most.
     pub clock_ahead_ms: Option<[i64; 2]>,
+    /// In what the origin says that it is configured otherwise.
+    pub disagreements: Vec<String>,
 }
 
 /// Of every region of this process, by the origins that it knows.
@@ -89,6 +91,7 @@ fn link(from: &Region, to: &RegionObserved, up: Option<bool>, now: UnixMs) -> Li
         open_records: 0,
         gaps: 0,
         clock_ahead_ms: None,
+        disagreements: Vec::new(),
     };
     let sources = to.report.tasks.iter().flat_map(|task| &task.sources);
     for source in sources.filter(|source| source.region == from.as_str()) {
@@ -99,6 +102,9 @@ fn link(from: &Region, to: &RegionObserved, up: Option<bool>, now: UnixMs) -> Li
         view.gaps += source.gaps;
         view.note_lag(source);
         view.note_clock(source.clock_ahead_ms);
+        let new = source.disagreements.iter().filter(|sentence| !view.disagreements.contains(sentence)).cloned();
+        let new: Vec<String> = new.collect();
+        view.disagreements.extend(new);
     }
     view.leg = view.lag_ms.map(StageLags::worst_leg);
     view

@@ -51,6 +51,8 @@ fn source(region: &str, lags: [i64; 3], silent: bool) -> SourceReport {
         open_records: 3,
         oldest_open_ms: None,
         lag_ms: Stage::ALL.iter().map(|stage| stage.name()).zip(lags).collect(),
+        stalled_ms: 0,
+        disagreements: Vec::new(),
         gaps: 0,
         heartbeat_overdue: silent,
         clock_ahead_ms: Some([-3, 4]),
