@@ -75,9 +75,7 @@ impl Console {
 
     /// A new value with each look.
     pub fn events(&self) -> watch::Receiver<Arc<str>> {
-        let mut events = self.newest.subscribe();
-        events.mark_unchanged();
-        events
+        self.newest.subscribe()
     }
 
     pub fn pages_open(&self) -> usize {

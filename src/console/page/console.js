@@ -19,6 +19,7 @@ let feed = "opening";
 function show() {
   setText(find("#feed"), FEED_WORDS[feed]);
   setAttribute(find("#feed"), "data-state", feed);
+  setAttribute(document.body, "data-feed", feed);
   if (!state) return;
   showVerdict(state, feed);
   showMap(state, switchLink);
@@ -59,7 +60,12 @@ follow(
     show();
   },
 );
-new ResizeObserver(show).observe(find("#main"));
+let width = 0;
+new ResizeObserver(([main]) => {
+  if (main.contentRect.width === width) return;
+  width = main.contentRect.width;
+  show();
+}).observe(find("#main"));
 for (const part of ["#latency details", "#tasks details", "#flow-of select"]) {
   const element = find(part);
   element.addEventListener(element.tagName === "SELECT" ? "change" : "toggle", show);

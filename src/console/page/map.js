@@ -19,6 +19,7 @@ export function showMap(state, onSwitch) {
     drawing = svg("svg", { role: "group", "aria-label": "Regions and links" }, svg("g"), svg("g"));
     figure.append(drawing);
   }
+  setAttribute(drawing, "aria-hidden", state.switchable ? null : "true");
   setAttribute(drawing, "viewBox", `0 0 ${width} ${height}`);
   setAttribute(drawing, "height", height);
   const [links, nodes] = drawing.children;
