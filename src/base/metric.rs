@@ -22,6 +22,9 @@ pub const GAUGES: &[(&str, &str)] = &[
     (TASKS, "Tasks held by this worker, by state."),
     (STORE_ENTRIES, "Entries in the versions store, tombstones included."),
     (STORE_BYTES, "Resident bytes of the versions store."),
+    (STANDBY_TASKS, "Standby tasks kept by this worker."),
+    (STANDBY_LAG_RECORDS, "Offsets of its changelog that the standby which is furthest behind has not read."),
+    (STANDBY_BYTES, "Resident bytes of the standbys' versions stores."),
     (BUFFERED_BYTES, "Bytes of records polled and not yet processed."),
     (
         PARKED_CHANGES,
@@ -56,6 +59,9 @@ pub const TOMBSTONES_FORGOTTEN: &str = "driftless_tombstones_forgotten_total";
 pub const TASKS: &str = "driftless_tasks";
 pub const STORE_ENTRIES: &str = "driftless_store_entries";
 pub const STORE_BYTES: &str = "driftless_store_bytes";
+pub const STANDBY_TASKS: &str = "driftless_standby_tasks";
+pub const STANDBY_LAG_RECORDS: &str = "driftless_standby_lag_records";
+pub const STANDBY_BYTES: &str = "driftless_standby_bytes";
 pub const BUFFERED_BYTES: &str = "driftless_buffered_bytes";
 pub const PARKED_CHANGES: &str = "driftless_parked_changes";
 pub const FRONTIER_AGE_SECONDS: &str = "driftless_frontier_age_seconds";

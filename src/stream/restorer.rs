@@ -7,6 +7,7 @@ use crate::port::log::{Bounds, LogReader, Wake};
 use crate::record::raw::RawRecord;
 use crate::stream::restore::{Restore, RestoreRequest, RestoreResult};
 use crate::stream::source_check::{Checked, Patience, check};
+use crate::stream::standby::{InHand, StandbyHandle, Standbys};
 use crate::task::command::{Part, Reading};
 use crate::task::stream_task::SourceStart;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
@@ -54,6 +55,7 @@ pub enum Reply {
 pub struct RestorerHandle {
     requests: Sender<Request>,
     replies: Receiver<Reply>,
+    standbys: Option<StandbyHandle>,
 }
 
 impl RestorerHandle {
@@ -63,6 +65,13 @@ impl RestorerHandle {
 
     pub fn poll(&self) -> Option<Reply> {
         self.replies.try_recv().ok()
+    }
+
+    /// For the standbys of the process, if it keeps any.
+    pub(super) fn tell(&mut self, in_hand: impl FnOnce() -> InHand) {
+        if let Some(standbys) = &mut self.standbys {
+            standbys.tell(in_hand());
+        }
     }
 }
 
@@ -88,16 +97,24 @@ pub struct Restorer {
     requests: Receiver<Request>,
     replies: Sender<Reply>,
     wake: Wake,
+    /// Restores go on from what these have read.
+    standbys: Option<Standbys>,
     jobs: VecDeque<Job>,
 }
 
 impl Restorer {
     /// `wake` is called when a reply is there.
     pub fn new(wake: Wake) -> (Self, RestorerHandle) {
+        Self::with_standbys(wake, None)
+    }
+
+    /// In a process that keeps standbys.
+    pub fn with_standbys(wake: Wake, standbys: Option<Standbys>) -> (Self, RestorerHandle) {
         let (requests_in, requests) = unbounded();
         let (replies, replies_out) = unbounded();
-        let restorer = Self { requests, replies, wake, jobs: VecDeque::new() };
-        (restorer, RestorerHandle { requests: requests_in, replies: replies_out })
+        let handle =
+            RestorerHandle { requests: requests_in, replies: replies_out, standbys: standbys.as_ref().map(Standbys::join) };
+        (Self { requests, replies, wake, standbys, jobs: VecDeque::new() }, handle)
     }
 
     /// Takes new requests in, then does one step of the job in front. Reads and checks are short and go before
@@ -155,7 +172,13 @@ impl Restorer {
         let (task, life) = (restore.request.task, restore.request.life);
         if restore.request.cancelled.load(Ordering::Acquire) {
             reader.close();
+            if let Some((standbys, tail)) = self.standbys.as_ref().zip(restore.into_tail()) {
+                standbys.give_back(task, tail);
+            }
             return Stepped::Worked;
+        }
+        if let Some(tail) = self.standbys.as_ref().filter(|_| restore.is_cold()).and_then(|standbys| standbys.claim(task)) {
+            restore.go_on_from(tail);
         }
         match restore.step(reader) {
             Ok(None) => {
@@ -167,9 +190,9 @@ impl Restorer {
                 Stepped::Worked
             }
             Err(error) if error.remedy == Remedy::Retry => {
-                tracing::warn!(%task, %error, "a restore can't go on; it begins again");
+                tracing::warn!(%task, %error, "a restore can't go on; it is tried again");
                 reader.close();
-                self.jobs.push_back(Job::Restore(Box::new(Restore::new(restore.request))));
+                self.jobs.push_back(Job::Restore(Box::new(restore.begin_again())));
                 Stepped::Failing
             }
             Err(error) => {

@@ -31,6 +31,8 @@ pub struct StreamSettings {
     /// Offsets are committed to Kafka (for tools) this often at most, and again so that they don't expire.
     pub offsets_interval: Duration,
     pub offsets_refresh: Duration,
+    /// How long the changelogs keep a null (`delete.retention.ms`).
+    pub delete_retention: Duration,
 }
 
 impl StreamSettings {
@@ -51,6 +53,7 @@ impl StreamSettings {
             pause_after: Duration::from_secs(1),
             offsets_interval: Duration::from_secs(1),
             offsets_refresh: Duration::from_secs(600),
+            delete_retention: Duration::from_secs(24 * 3600),
         }
     }
 }

@@ -50,6 +50,8 @@ fn restore_until(world: &World, between: impl Fn(&World)) -> RestoreResult {
         sources: vec![(Region::new("eu"), names.local(0)), (Region::new("us"), names.mirror(&Region::new("us"), 0))],
         collections: world.settings.collections.clone(),
         safety_window: world.settings.task.safety_window,
+        asked_at: world.now(),
+        delete_retention: world.settings.delete_retention,
         cancelled: Arc::default(),
     });
     let mut reader = EmbeddedReader::new(world.broker.clone());

@@ -1,6 +1,6 @@
 //! Tasks come and go with the group's assignment: restored, activated, drained, released.
 
-use super::{Slot, StreamThread};
+use super::{Slot, StoreOrigin, StreamThread};
 use crate::base::error::{Error, Result};
 use crate::base::ids::{Region, TaskId, TopicPartition};
 use crate::base::metric;
@@ -9,6 +9,7 @@ use crate::stream::restore::{RestoreRequest, RestoreResult};
 use crate::stream::restorer::Request;
 use crate::stream::settings::StreamSettings;
 use crate::stream::source_check::Checked;
+use crate::stream::standby::InHand;
 use crate::task::graph::Graph;
 use crate::task::settings::TaskTopics;
 use crate::task::stream_task::{StreamTask, TaskSetup};
@@ -83,10 +84,22 @@ impl StreamThread {
                 sources: sources(&self.settings, task.shard),
                 collections: self.settings.collections.clone(),
                 safety_window: self.settings.task.safety_window,
+                asked_at: now,
+                delete_retention: self.settings.delete_retention,
                 cancelled,
             }))?;
         }
         Ok(())
+    }
+
+    pub(super) fn tell_what_is_in_hand(&mut self) {
+        let pending = |slot: &Slot| matches!(slot, Slot::Restoring { .. });
+        let slots = &self.slots;
+        self.restorer.tell(|| InHand {
+            held: slots.keys().copied().collect(),
+            pending: slots.iter().filter(|(_, slot)| pending(slot)).map(|(task, _)| *task).collect(),
+            restoring: slots.values().any(|slot| matches!(slot, Slot::Restoring { asked: Some(_), .. })),
+        });
     }
 
     pub(super) fn restore_failed(&mut self, task: TaskId, life: u32, error: &Error, now: Now) {
@@ -107,8 +120,9 @@ impl StreamThread {
         for warning in &result.warnings {
             tracing::warn!(task = %id, "{warning}");
         }
-        let RestoreResult { restored, partitions, entries_read, .. } = result;
-        tracing::info!(task = %id, entries_read, held = restored.store.len(), epoch = restored.epoch, reassert = restored.reassert_from.is_some(), "restored");
+        let RestoreResult { restored, partitions, entries_read, warm, .. } = result;
+        let up_to = restored.versions_end;
+        tracing::info!(task = %id, entries_read, standby = warm, held = restored.store.len(), epoch = restored.epoch, reassert = restored.reassert_from.is_some(), "restored");
         let context = TaskContext {
             task: id,
             region: self.settings.region.clone(),
@@ -131,7 +145,7 @@ impl StreamThread {
         });
         let starts: Vec<(TopicPartition, i64)> = starts.collect();
         let paused = vec![false; task.source_count()];
-        self.slots.insert(id, Slot::Active { task, partitions, paused });
+        self.slots.insert(id, Slot::Active { task, partitions, paused, origin: StoreOrigin { warm, up_to } });
         for (partition, offset) in starts {
             let fetched = self.ports.consumer.fetch_from(&partition, offset);
             self.cure(fetched.err().map(|error| (id, error)), now)?;

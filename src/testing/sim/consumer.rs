@@ -6,10 +6,12 @@ use super::clock::Timeline;
 use super::interrupt::Interrupt;
 use super::log_line::LogLine;
 use super::trace::Trace;
-use crate::adapter::embedded::EmbeddedConsumer;
+use crate::adapter::embedded::{EmbeddedConsumer, EmbeddedGroupView};
 use crate::base::error::{Error, Result};
 use crate::base::ids::TopicPartition;
+use crate::port::group::{GroupMember, GroupView};
 use crate::port::log::{GroupConsumer, LogEvent};
+use crate::testing::random::SplitMix64;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -157,5 +159,30 @@ impl crate::port::log::LogReader for SimReader {
 
     fn close(&mut self) {
         self.inner.close();
+    }
+}
+
+/// A look at the group over the same connection. Now and then what it answers is old.
+pub(super) struct SimGroupView {
+    pub inner: EmbeddedGroupView,
+    pub line: Arc<Mutex<LogLine>>,
+    pub random: SplitMix64,
+    pub last: Option<Vec<GroupMember>>,
+}
+
+/// How often the answer is the one before, in percent.
+const OLD_PERCENT: usize = 30;
+
+impl GroupView for SimGroupView {
+    fn members(&mut self) -> Result<Option<Vec<GroupMember>>> {
+        if self.line.lock().unwrap_or_else(PoisonError::into_inner).is_cut() {
+            return Err(Error::retry("the log is not reached"));
+        }
+        let members = self.inner.members()?;
+        if self.random.percent(OLD_PERCENT) && self.last.is_some() {
+            return Ok(self.last.clone());
+        }
+        self.last.clone_from(&members);
+        Ok(members)
     }
 }

@@ -1,20 +1,23 @@
 //! One worker process: the production stream thread and restorer, on ports that can fail.
 
+use super::check::RegionChecks;
 use super::clock::{NodeClock, Timeline};
-use super::consumer::{SimConsumer, SimReader};
+use super::consumer::{SimConsumer, SimGroupView, SimReader};
 use super::interrupt::{Blow, Interrupt};
 use super::log_line::{LogLine, LogParts, SimAppender};
 use super::region::SimRegion;
 use super::registry::{SilentRegistries, SimSchemas};
 use super::store_line::{SimStore, StoreLine, StoreParts};
 use super::trace::Trace;
-use crate::adapter::embedded::{EmbeddedConsumer, EmbeddedReader};
+use crate::adapter::embedded::{EmbeddedConsumer, EmbeddedGroupView, EmbeddedReader};
 use crate::base::error::Result;
-use crate::base::time::Clock;
+use crate::base::ids::{TaskId, TopicPartition};
+use crate::base::time::{Clock, Now};
 use crate::port::log::Wake;
 use crate::stream::report::ThreadReport;
 use crate::stream::restorer::{Restorer, Stepped};
 use crate::stream::settings::StreamSettings;
+use crate::stream::standby::{StandbyKeeper, StandbySettings, Standbys};
 use crate::stream::stream_thread::{Ports, StreamThread};
 use crate::testing::random::SplitMix64;
 use crate::topology::build::Topology;
@@ -96,6 +99,14 @@ pub(super) struct SimWorker {
     stream: StreamThread,
     restorer: Restorer,
     reader: SimReader,
+    standby: Option<StandbyLine>,
+    partitions: i32,
+    /// The versions changelog.
+    changelog: Arc<str>,
+    /// Restores whose outcome has been looked at: partition, and the end that was read to.
+    looked_at: BTreeSet<(i32, i64)>,
+    checks: Arc<Mutex<RegionChecks>>,
+    trace: Trace,
     woken: Arc<AtomicBool>,
     next_round: Duration,
     next_restore: Duration,
@@ -111,15 +122,47 @@ pub(super) struct WorkerParts<'a> {
     pub timeline: Timeline,
     pub registries: SilentRegistries,
     pub queue_max: usize,
+    pub standby_replicas: usize,
     pub session_timeout: Duration,
     pub trace: Trace,
     pub random: SplitMix64,
 }
 
+/// The keeper's thread of a worker.
+struct StandbyLine {
+    standbys: Standbys,
+    keeper: StandbyKeeper,
+    reader: SimReader,
+    view: SimGroupView,
+    next_step: Duration,
+}
+
+impl StandbyLine {
+    fn new(settings: StandbySettings, region: &SimRegion, lines: &Lines, random: SplitMix64, now: Duration) -> Self {
+        let standbys = Standbys::new(Arc::new(|| ()));
+        let inner = EmbeddedGroupView::new(region.broker.clone(), APPLICATION);
+        Self {
+            keeper: StandbyKeeper::new(settings, standbys.clone()),
+            standbys,
+            reader: SimReader { inner: EmbeddedReader::new(region.broker.clone()), line: lines.log.clone() },
+            view: SimGroupView { inner, line: lines.log.clone(), random, last: None },
+            next_step: now,
+        }
+    }
+
+    /// Answers how long it waits then.
+    fn step(&mut self, now: Now) -> Duration {
+        match self.keeper.run_once(&mut self.reader, &mut self.view, now) {
+            Stepped::Worked => IDLE_MIN,
+            Stepped::Idle => IDLE_MAX,
+            Stepped::Failing | Stepped::Ended => RETRY_WAIT,
+        }
+    }
+}
+
 impl SimWorker {
     pub fn start(parts: WorkerParts<'_>) -> Self {
-        let WorkerParts { id, region, settings, topology, timeline, registries, queue_max, session_timeout, trace, mut random } =
-            parts;
+        let WorkerParts { id, region, settings, topology, timeline, registries, session_timeout, trace, mut random, .. } = parts;
         let skew_ms = random.between(0, 60_000) as i64 - 30_000;
         let clock = NodeClock::new(&timeline, skew_ms);
         let interrupt = Interrupt::new(clock.clone());
@@ -135,7 +178,7 @@ impl SimWorker {
             interrupt: interrupt.clone(),
             trace: trace.clone(),
             random: random.fork(),
-            queue_max,
+            queue_max: parts.queue_max,
             worker: id,
         });
         let store = StoreLine::new(StoreParts {
@@ -148,14 +191,28 @@ impl SimWorker {
             worker: id,
         });
         let lines = Lines { log: Arc::new(Mutex::new(log)), store: Arc::new(Mutex::new(store)) };
-        let (restorer, handle) = Restorer::new(wake.clone());
+        let process = format!("worker-{id}");
+        let standby = (parts.standby_replicas > 0).then(|| {
+            let settings = StandbySettings {
+                replicas: parts.standby_replicas,
+                process: process.clone(),
+                topics: settings.topics.clone(),
+                collections: settings.collections.clone(),
+                delete_retention: settings.delete_retention,
+            };
+            StandbyLine::new(settings, region, &lines, random.fork(), timeline.now())
+        });
+        let standbys = standby.as_ref().map(|line| line.standbys.clone());
+        let (restorer, handle) = Restorer::with_standbys(wake.clone(), standbys);
+        let local = vec![settings.topics.local(0)];
+        let changelog = settings.topics.versions_changelog(0);
         let consumer = SimConsumer {
-            inner: EmbeddedConsumer::join(region.broker.clone(), APPLICATION, vec![settings.topics.local(0)], wake),
+            inner: EmbeddedConsumer::join_in(Some(process), region.broker.clone(), APPLICATION, local, wake),
             line: lines.log.clone(),
             checks: region.checks.clone(),
             interrupt: interrupt.clone(),
             now: timeline.clone(),
-            trace,
+            trace: trace.clone(),
             worker: id,
             session_timeout,
             last_contact: timeline.now(),
@@ -180,6 +237,12 @@ impl SimWorker {
             restorer,
             reader: SimReader { inner: EmbeddedReader::new(region.broker.clone()), line: lines.log.clone() },
             lines,
+            standby,
+            partitions: region.partitions,
+            changelog,
+            looked_at: BTreeSet::new(),
+            checks: region.checks.clone(),
+            trace,
             woken,
             next_round: timeline.now(),
             next_restore: timeline.now(),
@@ -228,7 +291,22 @@ impl SimWorker {
         if self.woken.load(Ordering::Relaxed) {
             return now;
         }
-        self.next_round.min(self.next_restore)
+        let standby = self.standby.as_ref().map_or(Duration::MAX, |line| line.next_step);
+        self.next_round.min(self.next_restore).min(standby)
+    }
+
+    /// Tasks that have just begun with what a standby had read.
+    fn look_at_promoted(&mut self, now: Duration) {
+        for partition in 0..self.partitions {
+            let task = TaskId { shard: 0, partition };
+            let Some((origin, store)) = self.stream.store_origin(task).zip(self.stream.store(task)) else { continue };
+            if origin.warm && self.looked_at.insert((partition, origin.up_to)) {
+                self.trace.count("task went on from a standby", 1);
+                let changelog = TopicPartition::new(self.changelog.clone(), partition);
+                let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+                checks.standby.promoted(now, self.id, &changelog, store, origin.up_to);
+            }
+        }
     }
 
     /// A step of the restorer, and a round of the thread, each if its time has come. Answers with what struck in the round.
@@ -245,12 +323,17 @@ impl SimWorker {
                     Stepped::Idle | Stepped::Ended => IDLE_MAX,
                 };
         }
+        let clock = self.clock.now();
+        if let Some(line) = self.standby.as_mut().filter(|line| now >= line.next_step) {
+            line.next_step = now + line.step(clock);
+        }
         let woken = self.woken.swap(false, Ordering::Relaxed);
         if now < self.next_round && !woken && !self.lines.has_answers(now) {
             return Ok(None);
         }
         let round = self.stream.run_once(self.clock.now())?;
         self.stopped = round.stopped;
+        self.look_at_promoted(now);
         let wait = match round.due {
             _ if round.worked => IDLE_MIN,
             Some(due) => due.saturating_sub(now).clamp(IDLE_MIN, IDLE_MAX),
