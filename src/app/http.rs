@@ -6,6 +6,7 @@ use crate::base::time::Clock;
 use crate::record::collection::Collections;
 use crate::stream::driver::Watch;
 use crate::stream::report::{TaskReport, ThreadReport};
+use crate::stream::standby::{StandbyReport, Standbys};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -20,6 +21,8 @@ use tokio::net::TcpListener;
 pub struct Served {
     pub metrics: PrometheusHandle,
     pub threads: Vec<Watch>,
+    /// Where there are any.
+    pub standbys: Option<Standbys>,
     pub collections: Arc<Collections>,
 }
 
@@ -27,6 +30,7 @@ pub struct Served {
 struct Tasks {
     ready: bool,
     tasks: Vec<TaskReport>,
+    standby_tasks: Vec<StandbyReport>,
     totals: crate::task::metrics::Totals,
 }
 
@@ -37,11 +41,15 @@ impl Served {
 
     fn tasks(&self) -> Tasks {
         let whole = self.report();
-        Tasks { ready: whole.is_ready(), tasks: whole.tasks, totals: whole.totals }
+        let standby_tasks = self.standbys.as_ref().map(Standbys::reports).unwrap_or_default();
+        Tasks { ready: whole.is_ready(), tasks: whole.tasks, standby_tasks, totals: whole.totals }
     }
 
     fn render(&self) -> String {
         self.report().publish_gauges(&self.collections, SystemClock::start().now().wall);
+        if let Some(standbys) = &self.standbys {
+            standbys.publish_gauges();
+        }
         self.metrics.render()
     }
 }

@@ -1,7 +1,8 @@
 //! `driftless worker`: one process, as many stream threads as configured, each with its own clients.
 
 use super::http::{Served, bind, serve};
-use super::prepare::{check_topics, kafka_settings, milvus_settings, own_schema_id, prepare_milvus, registry_addresses};
+use super::prepare::{check_topics, milvus_settings, own_schema_id, prepare_milvus, registry_addresses, worker_kafka_settings};
+use super::standby::{StandbyThread, process_tag};
 use crate::adapter::kafka::{KafkaAppender, KafkaGroupConsumer, KafkaLogReader, Subscription};
 use crate::adapter::milvus::MilvusStore;
 use crate::adapter::registry::RegistrySchemas;
@@ -11,9 +12,12 @@ use crate::base::exit::Exit;
 use crate::base::metric;
 use crate::config::Config;
 use crate::processor;
+use crate::store::Stores;
+use crate::store::memory::MemoryStores;
 use crate::stream::driver::{Watch, drive, drive_restorer, wake_this_thread};
 use crate::stream::restorer::Restorer;
 use crate::stream::settings::StreamSettings;
+use crate::stream::standby::Standbys;
 use crate::stream::stream_thread::{Ports, StreamThread};
 use crate::topology::build::{NodeTypes, Topology};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -32,6 +36,16 @@ const SECONDS_BUCKETS: [f64; 16] =
     [0.001, 0.002, 0.005, 0.009, 0.01, 0.02, 0.03, 0.06, 0.1, 0.15, 0.3, 1.0, 3.0, 10.0, 60.0, 300.0];
 const ROWS_BUCKETS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0];
 
+/// What all threads of the process share.
+#[derive(Clone)]
+struct Shared {
+    /// Tells this process from the others of its group.
+    process: String,
+    clock: SystemClock,
+    stores: Arc<dyn Stores>,
+    standbys: Option<Standbys>,
+}
+
 /// Runs until a signal or a fatal error.
 pub fn run_worker(config: Config) -> Result<Exit> {
     let topology = Arc::new(read_topology(&config)?);
@@ -49,9 +63,19 @@ pub fn run_worker(config: Config) -> Result<Exit> {
 
     let watches: Vec<Watch> = (0..config.worker.threads).map(|_| Watch::new(REPORT_INTERVAL, Arc::new(|| ()))).collect();
     runtime.spawn(upkeep(metrics.clone()));
-    runtime.spawn(serve(listener, Served { metrics, threads: watches.clone(), collections: config.collections.clone() }));
+    let (process, clock, stores) = (process_tag(), SystemClock::start(), Arc::new(MemoryStores));
+    let kafka = worker_kafka_settings(&config, 0, &process);
+    let keeping = StandbyThread::start(&config, &settings, &kafka, stores.clone(), clock)?;
+    let standbys = keeping.as_ref().map(|thread| thread.standbys.clone());
+    let served =
+        Served { metrics, threads: watches.clone(), standbys: standbys.clone(), collections: config.collections.clone() };
+    runtime.spawn(serve(listener, served));
     tracing::info!(region = %config.region, application = %config.application_id, threads = watches.len(), http = %config.http_listen, "worker started");
-    let ended = run_threads(&config, &settings, &topology, &runtime, &watches);
+    let ended = run_threads(&config, &settings, &topology, &runtime, &watches, &Shared { process, clock, stores, standbys });
+    // A second signal ends the process at once: nothing is waited for then.
+    if let Some(keeping) = keeping.filter(|_| !ended.as_ref().is_ok_and(|exit| *exit == Exit::INTERRUPTED)) {
+        keeping.end()?;
+    }
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }
@@ -106,6 +130,7 @@ fn run_threads(
     topology: &Arc<Topology>,
     runtime: &Runtime,
     watches: &[Watch],
+    shared: &Shared,
 ) -> Result<Exit> {
     let (events_in, mut events) = mpsc::unbounded_channel();
     let signals = events_in.clone();
@@ -123,9 +148,9 @@ fn run_threads(
     });
     for (index, watch) in watches.iter().enumerate() {
         let (config, settings, topology) = (config.clone(), settings.clone(), topology.clone());
-        let (handle, watch, ended) = (runtime.handle().clone(), watch.clone(), events_in.clone());
+        let (handle, watch, ended, shared) = (runtime.handle().clone(), watch.clone(), events_in.clone(), shared.clone());
         let run = move || {
-            let run = AssertUnwindSafe(|| run_thread(&config, settings, topology, &handle, index, &watch));
+            let run = AssertUnwindSafe(|| run_thread(&config, settings, topology, &handle, index, &watch, shared));
             // A thread that has panicked must not leave a process behind that looks alive.
             let outcome =
                 catch_unwind(run).unwrap_or_else(|_| Err(Error::fatal(format_args!("stream thread {index} has panicked"))));
@@ -174,9 +199,11 @@ fn run_thread(
     runtime: &Handle,
     index: usize,
     watch: &Watch,
+    shared: Shared,
 ) -> Result<()> {
-    let (wake, clock) = (wake_this_thread(), SystemClock::start());
-    let kafka = kafka_settings(config, index);
+    let Shared { process, clock, stores, standbys } = shared;
+    let wake = wake_this_thread();
+    let kafka = worker_kafka_settings(config, index, &process);
     let names = config.topics();
     let subscriptions: Vec<Subscription> = (0..names.shards())
         .map(|shard| Subscription {
@@ -184,7 +211,7 @@ fn run_thread(
             co_topics: config.peers().iter().map(|peer| names.mirror(peer, shard)).collect(),
         })
         .collect();
-    let (restorer, handle) = Restorer::new(wake.clone());
+    let (restorer, handle) = Restorer::with_standbys(wake.clone(), standbys);
     let mut reader = KafkaLogReader::new(&kafka)?;
     let reading = thread::Builder::new()
         .name(format!("restore-{index}"))
@@ -195,6 +222,7 @@ fn run_thread(
         appender: Box::new(KafkaAppender::new(&kafka, wake.clone())?),
         vectors: Box::new(MilvusStore::new(runtime.clone(), config.collections.clone(), &milvus_settings(config), wake.clone())?),
         schemas: Box::new(RegistrySchemas::new(runtime.clone(), &registry_addresses(config), wake)?),
+        stores,
         clock: Box::new(clock),
     };
     let outcome = drive(StreamThread::new(settings, topology, ports, handle), &clock, watch);

@@ -35,6 +35,11 @@ pub enum EntryError {
 }
 
 impl Entry {
+    /// By version, then by content: as the merge decides.
+    pub fn is_older_than(&self, other: &Entry) -> bool {
+        (&self.version, self.content_hash) < (&other.version, other.content_hash)
+    }
+
     /// Format 1: `1, flags, hlc, sequence, content hash, vector offset` (big-endian 64-bit), then the
     /// origin's bytes to the end.
     pub fn encode(&self) -> Vec<u8> {

@@ -10,18 +10,40 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use crate::base::error::Result;
 use crate::base::ids::{CollectionId, Region, RowKey};
 use crate::merge::hlc::Hlc;
+use crate::merge::version::Version;
 use crate::record::collection::Collections;
-use crate::store::VersionStore;
 use crate::store::entry::Entry;
+use crate::store::forgotten::Forgotten;
+use crate::store::{Applied, Opened, StoreOf, Stores, VersionStore};
 use slot::Packed;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use table::Table;
+
+/// Makes stores in memory: nothing is kept, each is restored from the beginning of its changelog.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct MemoryStores;
+
+impl Stores for MemoryStores {
+    fn open(&self, of: &StoreOf) -> Result<Opened> {
+        self.open_empty(of)
+    }
+
+    fn open_empty(&self, of: &StoreOf) -> Result<Opened> {
+        Ok(Opened { store: Box::new(MemoryStore::new(&of.collections, of.horizon)), applied: None, warning: None })
+    }
+}
 
 pub struct MemoryStore {
     tables: Vec<Table>,
     origins: Origins,
+    vectors_end: i64,
+    forgotten: Forgotten,
+    /// Nobody asks what was forgotten any more.
+    active: bool,
     /// Where each tombstone lies: stamp, collection, slot.
     tombstones: BTreeSet<(Hlc, CollectionId, u32)>,
 }
@@ -30,9 +52,15 @@ pub struct MemoryStore {
 const TOMBSTONE_BYTES: usize = 28;
 
 impl MemoryStore {
-    pub fn new(collections: &Collections) -> Self {
-        let tables = collections.iter().map(|(_, spec)| Table::new(spec.id)).collect();
-        Self { tables, origins: Origins::default(), tombstones: BTreeSet::new() }
+    pub fn new(collections: &Collections, horizon: Duration) -> Self {
+        Self {
+            tables: collections.iter().map(|(_, spec)| Table::new(spec.id)).collect(),
+            origins: Origins::default(),
+            vectors_end: 0,
+            forgotten: Forgotten::new(horizon),
+            active: false,
+            tombstones: BTreeSet::new(),
+        }
     }
 
     fn table(&self, collection: CollectionId) -> &Table {
@@ -60,9 +88,14 @@ impl VersionStore for MemoryStore {
         if entry.tombstone {
             self.tombstones.insert((entry.version.hlc, key.collection, slot));
         }
+        self.vectors_end = self.vectors_end.max(entry.vector_offset + 1);
+        self.forgotten.lift(key);
     }
 
-    fn remove(&mut self, key: &RowKey) -> Option<Entry> {
+    fn forget(&mut self, key: &RowKey, up_to: &Version) -> Option<Entry> {
+        if !self.active {
+            self.forgotten.remember(key, up_to);
+        }
         let (slot, removed) = self.tables[key.collection.index()].remove(&key.id)?;
         if removed.is_tombstone() {
             self.tombstones.remove(&(removed.hlc(), key.collection, slot));
@@ -70,8 +103,16 @@ impl VersionStore for MemoryStore {
         Some(self.unpack(&removed))
     }
 
+    fn forgotten(&self, key: &RowKey) -> Option<Version> {
+        self.forgotten.get(key).cloned()
+    }
+
     fn len(&self) -> usize {
         self.tables.iter().map(Table::len).sum()
+    }
+
+    fn vectors_end(&self) -> i64 {
+        self.vectors_end
     }
 
     fn tombstones_below(&self, floor: Hlc, max: usize) -> Vec<(RowKey, Entry)> {
@@ -93,6 +134,20 @@ impl VersionStore for MemoryStore {
             let collection = CollectionId(index as u16);
             table.for_each(|id, packed| visit(RowKey { collection, id }, self.unpack(packed)));
         }
+    }
+
+    fn commit(&mut self, applied: &Applied) -> Result<()> {
+        self.forgotten.age(applied.position.at);
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn activate(&mut self) {
+        self.active = true;
+        self.forgotten.clear();
     }
 }
 

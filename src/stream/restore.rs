@@ -1,38 +1,27 @@
 //! Restoring a task: its versions changelog read to the end that it had when the restore began, greatest
-//! version per key, and the progress record that says where each source goes on.
+//! version per key ([`image`]), and the progress record that says where each source goes on.
 //!
-//! What the log may hold: entries out of version order (a former owner wrote after it had lost the task),
-//! nulls that forget up to a version, several owners' progress records. None of them may be believed just for
-//! being the last.
+//! A store that was kept is a warm start: only what the log says after its position is read. It is used if it can
+//! be known to hold what the log held there ([`StoreOf`]) and if the log still has all that came since.
+
+pub mod image;
 
 use crate::base::error::{Error, Result};
-use crate::base::ids::{Region, RowKey, TaskId, TopicId, TopicPartition};
+use crate::base::ids::{Region, TaskId, TopicId, TopicPartition};
 use crate::base::time::{Now, UnixMs};
-use crate::merge::version::Version;
 use crate::port::log::{Bounds, LogReader};
 use crate::record::collection::Collections;
-use crate::record::raw::RawRecord;
-use crate::store::VersionStore;
-use crate::store::entry::{Entry, EntryError, FORGOTTEN_HEADER, parse_version_text};
-use crate::store::memory::MemoryStore;
-use crate::store::progress::{PROGRESS_KEY, Progress, ProgressError, SourceProgress};
-use crate::store::row_key;
+use crate::store::progress::SourceProgress;
+use crate::store::{StoreOf, Stores};
 use crate::stream::source_check::{Checked, Patience, check};
 use crate::stream::tail::Tail;
 use crate::task::settings::TaskTopics;
 use crate::task::settlement::Mark;
 use crate::task::stream_task::{Restored, SourceStart};
-use std::collections::{HashMap, HashSet};
+use image::{Finished, Image};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-
-/// So long a null is known: as the changelog keeps it at least (`delete.retention.ms`).
-const NULLS_KNOWN: Duration = Duration::from_secs(24 * 3600);
-/// Of a restore that goes on from what it has read: each takes half a minute at most, so this is well below a day.
-const ATTEMPTS_MAX: u32 = 1_000;
-/// Fewer of them are not worth a look.
-const FORGOTTEN_MIN: usize = 10_000;
 
 /// What a restore is asked for.
 #[derive(Debug, Clone)]
@@ -43,10 +32,12 @@ pub struct RestoreRequest {
     /// Own region first: the region and topic of each source.
     pub sources: Vec<(Region, Arc<str>)>,
     pub collections: Arc<Collections>,
+    pub stores: Arc<dyn Stores>,
+    /// When it was asked for.
+    pub now: Now,
+    /// How long a changelog remembers that a key was forgotten (its topic's `delete.retention.ms`).
+    pub horizon: Duration,
     pub safety_window: Duration,
-    pub asked_at: Now,
-    /// How long the changelog keeps a null: what was read before, and stood still for longer, is read anew.
-    pub delete_retention: Duration,
     /// Set when nobody waits for it any more.
     pub cancelled: Arc<AtomicBool>,
 }
@@ -58,115 +49,155 @@ pub struct RestoreResult {
     pub warnings: Vec<String>,
     /// In this restore: what a standby had read before is not counted.
     pub entries_read: u64,
-    /// It went on from what a standby had read.
-    pub warm: bool,
+    /// All before this offset was there already: in a store that was kept, or read by a standby.
+    pub warm_from: Option<i64>,
+    pub from_standby: bool,
 }
+
+/// Of a restore that goes on from what it has read although the log could not be reached meanwhile. Each attempt takes
+/// half a minute at most, so this many are over well before the log lets go of nulls.
+const ATTEMPTS_MAX: u32 = 1_000;
 
 /// A restore under way: [`Restore::step`] reads one chunk.
 pub struct Restore {
     pub request: RestoreRequest,
-    /// What was read before: by a standby, or by this restore until something went wrong.
-    warm: Option<Tail>,
-    entries_before: u64,
+    /// What has been read before.
+    ahead: Option<Ahead>,
     attempts: u32,
-    warnings: Vec<String>,
     state: State,
+}
+
+/// What a restore need not read: it is built on only if the log still bears it out.
+struct Ahead {
+    tail: Tail,
+    /// What is known of it already, if this restore has read some of it itself.
+    begun: Option<Begun>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "there is one of it for each restore under way")]
 enum State {
     Begin,
-    Reading { tail: Tail, end: i64, partitions: i32 },
+    Reading(Reading),
+}
+
+struct Reading {
+    tail: Tail,
+    end: i64,
+    partitions: i32,
+    begun: Begun,
+}
+
+/// How a restore began.
+#[derive(Debug, Clone, Default)]
+struct Begun {
+    warm_from: Option<i64>,
+    from_standby: bool,
+    entries_before: u64,
+    warnings: Vec<String>,
 }
 
 impl Restore {
     pub fn new(request: RestoreRequest) -> Self {
-        Self { request, warm: None, entries_before: 0, attempts: 0, warnings: Vec::new(), state: State::Begin }
-    }
-
-    /// It has nothing to go on from.
-    pub fn is_cold(&self) -> bool {
-        !self.has_begun() && self.warm.is_none()
-    }
-
-    /// What a standby has read: it is built on only if the log still bears it out.
-    pub fn go_on_from(&mut self, tail: Tail) {
-        self.entries_before = tail.image.entries_read;
-        self.warm = Some(tail);
+        Self { request, ahead: None, attempts: 0, state: State::Begin }
     }
 
     /// It is reading, and holds the reader's position.
     pub fn has_begun(&self) -> bool {
-        matches!(self.state, State::Reading { .. })
+        matches!(self.state, State::Reading(_))
+    }
+
+    /// It has nothing to go on from.
+    pub fn is_cold(&self) -> bool {
+        !self.has_begun() && self.ahead.is_none()
+    }
+
+    /// Hands over what a standby has read.
+    pub fn go_on_from(&mut self, tail: Tail) {
+        self.ahead = Some(Ahead { tail, begun: None });
     }
 
     /// What has been read so far.
     pub fn into_tail(self) -> Option<Tail> {
         match self.state {
-            State::Begin => self.warm,
-            State::Reading { tail, .. } => Some(tail),
+            State::Begin => self.ahead.map(|ahead| ahead.tail),
+            State::Reading(reading) => Some(reading.tail),
         }
     }
 
-    /// The same after the log could not be reached: what has been read is not read again, but for a log that has been
-    /// out of reach for so long that it may have let go of nulls.
+    /// The same after the log could not be reached: what has been read is not read again.
     pub fn begin_again(mut self) -> Self {
-        self.attempts += 1;
-        if let State::Reading { tail, .. } = std::mem::replace(&mut self.state, State::Begin) {
-            self.warm = Some(tail);
+        if let State::Reading(reading) = std::mem::replace(&mut self.state, State::Begin) {
+            self.ahead = Some(Ahead { tail: reading.tail, begun: Some(reading.begun) });
         }
-        if self.attempts.is_multiple_of(ATTEMPTS_MAX) {
-            (self.warm, self.entries_before) = (None, 0);
+        self.attempts += 1;
+        if self.attempts == ATTEMPTS_MAX {
+            (self.ahead, self.attempts) = (None, 0);
         }
         self
     }
 
     /// One step; `None` while there is more to do. After a retryable error it is to [begin again](Self::begin_again).
     pub fn step(&mut self, reader: &mut dyn LogReader) -> Result<Option<RestoreResult>> {
-        let State::Reading { tail, end, partitions } = &mut self.state else {
+        let State::Reading(reading) = &mut self.state else {
             self.begin(reader)?;
             return Ok(None);
         };
-        if tail.position() < *end {
-            tail.read(reader, *end)?;
+        if reading.tail.position() < reading.end {
+            reading.tail.read(reader, reading.end)?;
             return Ok(None);
         }
         reader.close();
-        let ends = look_around(&self.request, reader, &tail.image, *partitions)?;
-        let (end, partitions) = (*end, *partitions);
+        let around = look_around(&self.request, reader, &reading.tail.image, reading.partitions)?;
         match std::mem::replace(&mut self.state, State::Begin) {
-            State::Reading { tail, .. } => Ok(Some(self.result(tail.image, ends, end, partitions))),
+            State::Reading(reading) => Ok(Some(self.finish(reading, around))),
             State::Begin => Err(Error::fatal("a restore ended in a state that it was not in")),
         }
     }
 
-    /// The end is asked for now, with the partition ours: a former owner may have written until a moment ago.
+    /// The end is asked for now that the partition is ours: a former owner may have written until a moment ago.
     fn begin(&mut self, reader: &mut dyn LogReader) -> Result<()> {
         let (partitions, topic_id) = self.check_topics(reader)?;
         let changelog = self.request.topics.versions_changelog.clone();
         let bounds = reader.bounds(&changelog)?;
-        let doubt = match &self.warm {
-            None => None,
-            Some(tail) => match tail.doubt(topic_id.as_ref(), bounds, self.request.asked_at, self.request.delete_retention) {
-                None => tail.has_lost_its_place(reader, bounds)?,
-                doubt => doubt,
-            },
-        };
-        if let Some(why) = doubt {
-            self.warnings.push(format!("what a standby had read is of no use: {why}; the changelog is read from its beginning"));
-            (self.warm, self.entries_before) = (None, 0);
+        let mut warnings = Vec::new();
+        if let Some(ahead) = &self.ahead {
+            let doubt = ahead.tail.doubt(topic_id.as_ref(), bounds, self.request.now, self.request.horizon);
+            let doubt = if doubt.is_some() { doubt } else { ahead.tail.has_lost_its_place(reader, bounds)? };
+            if let Some(why) = doubt {
+                warnings.push(format!("what was read of this task's changelog before is of no use: {why}; it is read anew"));
+                self.ahead = None;
+            }
         }
-        if let Some(tail) = &self.warm {
-            tail.open(reader)?;
+        if let Some(ahead) = &self.ahead {
+            ahead.tail.open(reader)?;
         } else {
-            reader.open(&changelog, bounds.first)?;
+            let tail = self.open_tail(reader, changelog, topic_id, bounds)?;
+            tail.open(reader)?;
+            let begun = Begun { warm_from: tail.warm_from(), ..Begun::default() };
+            self.ahead = Some(Ahead { tail, begun: Some(begun) });
         }
-        let tail = self.warm.take().unwrap_or_else(|| {
-            let image = Image::new(self.request.collections.clone());
-            Tail::begin(changelog, image, topic_id, bounds.first, self.request.asked_at)
+        let Some(Ahead { tail, begun }) = self.ahead.take() else { return Ok(()) };
+        let mut begun = begun.unwrap_or_else(|| Begun {
+            warm_from: Some(tail.position()),
+            from_standby: true,
+            entries_before: tail.image.entries_read(),
+            warnings: Vec::new(),
         });
-        self.state = State::Reading { tail, end: bounds.end, partitions };
+        begun.warnings.append(&mut warnings);
+        self.state = State::Reading(Reading { tail, end: bounds.end, partitions, begun });
         Ok(())
+    }
+
+    fn open_tail(
+        &self,
+        reader: &mut dyn LogReader,
+        changelog: TopicPartition,
+        topic_id: Option<TopicId>,
+        bounds: Bounds,
+    ) -> Result<Tail> {
+        let RestoreRequest { task, collections, stores, horizon, now, .. } = &self.request;
+        let of = StoreOf { task: *task, changelog, topic_id, collections: collections.clone(), horizon: *horizon };
+        Tail::begin(&of, stores.as_ref(), reader, bounds, *now)
     }
 
     /// The local topic's partition count, which the changelogs must have too, and the versions changelog's id.
@@ -190,39 +221,49 @@ impl Restore {
         Ok((partitions, versions.id))
     }
 
-    fn result(&mut self, image: Image, ends: Ends, end: i64, partitions: i32) -> RestoreResult {
-        let mut warnings = std::mem::take(&mut self.warnings);
-        warnings.extend(ends.warnings);
-        let progress = image.progress.as_ref().map(|(progress, _)| progress);
+    fn finish(&self, reading: Reading, around: Around) -> RestoreResult {
+        let Reading { tail, end, partitions, begun } = reading;
+        let Begun { warm_from, from_standby, entries_before, mut warnings } = begun;
+        warnings.extend(tail.warning);
+        warnings.extend(around.warnings);
+        let Finished { mut store, progress, misplaced, forgotten, held_back, entries_read, unreadable } = tail.image.finish();
+        if unreadable > 0 {
+            warnings.push(format!(
+                "{} records of {} can't be read and are passed over",
+                unreadable, self.request.topics.versions_changelog
+            ));
+        }
+        store.activate();
+        let progress = progress.as_ref();
         let restored = Restored {
-            sources: ends.sources,
+            sources: around.sources,
             floor: progress.and_then(|progress| progress.floor),
             epoch: progress.map_or(0, |progress| progress.epoch) + 1,
             written_at: progress.map_or(0, |progress| progress.written_at),
             versions_end: end,
-            vectors_next: image.vectors_next.clamp(ends.vectors.first, ends.vectors.end),
-            reassert_from: ends.reassert_from,
-            misplaced: image.misplaced.into_iter().collect(),
-            forgotten: image.put_again.into_iter().collect(),
-            store: Box::new(image.store),
+            vectors_next: store.vectors_end().clamp(around.vectors.first, around.vectors.end),
+            reassert_from: around.reassert_from,
+            misplaced,
+            forgotten,
+            held_back,
+            store,
         };
-        let entries_read = image.entries_read - self.entries_before;
-        RestoreResult { restored, partitions, warnings, entries_read, warm: self.entries_before > 0 }
+        let entries_read = entries_read - entries_before;
+        RestoreResult { restored, partitions, warnings, entries_read, warm_from, from_standby }
     }
 }
 
 /// What the other topics have to say once the versions changelog is read.
-struct Ends {
+struct Around {
     sources: Vec<SourceStart>,
     vectors: Bounds,
     reassert_from: Option<i64>,
     warnings: Vec<String>,
 }
 
-fn look_around(request: &RestoreRequest, reader: &mut dyn LogReader, image: &Image, partitions: i32) -> Result<Ends> {
-    let mut warnings = Vec::new();
-    let progress = image.progress.as_ref().map(|(progress, _)| progress);
-    let mut sources = Vec::new();
+fn look_around(request: &RestoreRequest, reader: &mut dyn LogReader, image: &Image, partitions: i32) -> Result<Around> {
+    let progress = image.progress();
+    let (mut sources, mut warnings) = (Vec::new(), Vec::new());
     for (region, topic) in &request.sources {
         let known = progress.and_then(|progress| progress.sources.iter().find(|source| *source.topic == **topic));
         let checked = check_start(reader, start_of(region, topic, known), known, request.task.partition, partitions)?;
@@ -231,8 +272,8 @@ fn look_around(request: &RestoreRequest, reader: &mut dyn LogReader, image: &Ima
     }
     let changelog = &request.topics.vectors_changelog;
     let vectors = reader.bounds(changelog)?;
-    let clean = progress.is_some_and(|progress| progress.closed) || (progress.is_none() && image.entries_read == 0);
-    let reassert_from = match clean {
+    let is_new = progress.is_none() && image.entries_read() == 0 && image.store().is_empty();
+    let reassert_from = match progress.is_some_and(|progress| progress.closed) || is_new {
         true => None,
         false => {
             let tail = tail_begin(reader, changelog, vectors.first, vectors.end, request.safety_window)?;
@@ -240,13 +281,7 @@ fn look_around(request: &RestoreRequest, reader: &mut dyn LogReader, image: &Ima
             Some(handed_on.map_or(tail, |from| from.min(tail)))
         }
     };
-    if image.unreadable > 0 {
-        warnings.push(format!(
-            "{} records of {} can't be read and are passed over",
-            image.unreadable, request.topics.versions_changelog
-        ));
-    }
-    Ok(Ends { sources, vectors, reassert_from, warnings })
+    Ok(Around { sources, vectors, reassert_from, warnings })
 }
 
 /// Both places that progress remembers are looked at. A topic that was made anew and read past before anybody saw
@@ -307,134 +342,4 @@ fn tail_begin(reader: &mut dyn LogReader, vectors: &TopicPartition, first: i64, 
         back *= 2;
     }
     Ok(first)
-}
-
-/// The store as the log tells it, and what the log has in the wrong place.
-pub(super) struct Image {
-    collections: Arc<Collections>,
-    pub(super) store: MemoryStore,
-    /// By epoch, then by position.
-    progress: Option<(Progress, i64)>,
-    /// Up to which version a key was forgotten, as long as nothing newer was put, and when the null was appended: one
-    /// that goes on for ever would hold ever more of them, and one that begins finds none that are older.
-    forgotten: HashMap<RowKey, (Version, UnixMs)>,
-    forgotten_max: usize,
-    misplaced: HashSet<RowKey>,
-    /// Keys that something older was put for after they had been forgotten, with what was forgotten.
-    put_again: HashMap<RowKey, Version>,
-    /// The offset after the last vector that an entry names.
-    vectors_next: i64,
-    pub(super) entries_read: u64,
-    unreadable: u64,
-}
-
-impl Image {
-    pub(super) fn new(collections: Arc<Collections>) -> Self {
-        Self {
-            store: MemoryStore::new(&collections),
-            collections,
-            progress: None,
-            forgotten: HashMap::new(),
-            forgotten_max: FORGOTTEN_MIN,
-            misplaced: HashSet::new(),
-            put_again: HashMap::new(),
-            vectors_next: 0,
-            entries_read: 0,
-            unreadable: 0,
-        }
-    }
-
-    pub(super) fn apply(&mut self, record: &RawRecord) -> Result<()> {
-        if record.key.as_deref() == Some(PROGRESS_KEY.as_bytes()) {
-            return self.apply_progress(record);
-        }
-        let key = record.key.as_deref().and_then(|key| row_key::parse(key, &self.collections).ok());
-        let Some(key) = key else {
-            self.unreadable += 1;
-            return Ok(());
-        };
-        self.entries_read += 1;
-        match &record.value {
-            Some(value) => match Entry::decode(value) {
-                Ok(entry) => self.put(key, entry),
-                // Without it an older change would win: better no task than a wrong one.
-                Err(error @ EntryError::UnknownFormat(_)) => return Err(Error::refuse(error)),
-                Err(error) => {
-                    tracing::error!(topic = %record.topic, partition = record.partition, offset = record.offset, %error, "an entry of the versions changelog can't be read");
-                    self.unreadable += 1;
-                }
-            },
-            None => {
-                if let Some(version) = record.header_text(FORGOTTEN_HEADER).and_then(parse_version_text) {
-                    self.forget(key, version, record.appended_at);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn apply_progress(&mut self, record: &RawRecord) -> Result<()> {
-        match record.value.as_deref().map(Progress::decode) {
-            Some(Ok(progress)) => {
-                let newer = self.progress.as_ref().is_none_or(|(held, _)| progress.epoch >= held.epoch);
-                if newer {
-                    self.progress = Some((progress, record.offset));
-                }
-            }
-            Some(Err(error @ ProgressError::UnknownFormat(_))) => return Err(Error::refuse(error)),
-            Some(Err(error)) => {
-                tracing::error!(topic = %record.topic, partition = record.partition, offset = record.offset, %error, "a progress record can't be read");
-                self.unreadable += 1;
-            }
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, key: RowKey, entry: Entry) {
-        if let Some((forgotten, _)) = self.forgotten.get(&key).filter(|(forgotten, _)| entry.version <= *forgotten) {
-            self.put_again.insert(key, forgotten.clone());
-            return;
-        }
-        let stamp = |entry: &Entry| (entry.version.clone(), entry.content_hash);
-        match self.store.get(&key) {
-            Some(held) if stamp(&entry) < stamp(&held) => {
-                self.misplaced.insert(key);
-            }
-            _ => {
-                self.misplaced.remove(&key);
-                self.forgotten.remove(&key);
-                self.vectors_next = self.vectors_next.max(entry.vector_offset + 1);
-                self.put_again.remove(&key);
-                self.store.put(&key, entry);
-            }
-        }
-    }
-
-    /// A null resets only what is not newer than what it forgets.
-    fn forget(&mut self, key: RowKey, version: Version, at: UnixMs) {
-        match self.store.get(&key) {
-            Some(held) if held.version > version => {
-                self.misplaced.insert(key);
-            }
-            _ => {
-                self.misplaced.remove(&key);
-                self.put_again.remove(&key);
-                self.store.remove(&key);
-                let (up_to, last_at) = self.forgotten.entry(key).or_insert_with(|| (version.clone(), at));
-                *up_to = version.max(up_to.clone());
-                *last_at = at;
-                self.let_go_of_old_nulls(at);
-            }
-        }
-    }
-
-    /// By the log's own times, each time that there are twice as many.
-    fn let_go_of_old_nulls(&mut self, now: UnixMs) {
-        if self.forgotten.len() > self.forgotten_max {
-            let kept_from = now.minus(NULLS_KNOWN);
-            self.forgotten.retain(|_, (_, at)| *at >= kept_from);
-            self.forgotten_max = FORGOTTEN_MIN.max(self.forgotten.len() * 2);
-        }
-    }
 }

@@ -15,6 +15,8 @@ pub struct StreamSettings {
     pub topics: TopicNames,
     pub collections: Arc<Collections>,
     pub max_lateness: Duration,
+    /// How long the changelogs remember that a key was forgotten (`delete.retention.ms`).
+    pub horizon: Duration,
     /// The id of our own schema in this region's registry.
     pub schema_id: u32,
     pub task: TaskSettings,
@@ -31,8 +33,6 @@ pub struct StreamSettings {
     /// Offsets are committed to Kafka (for tools) this often at most, and again so that they don't expire.
     pub offsets_interval: Duration,
     pub offsets_refresh: Duration,
-    /// How long the changelogs keep a null (`delete.retention.ms`).
-    pub delete_retention: Duration,
 }
 
 impl StreamSettings {
@@ -44,6 +44,7 @@ impl StreamSettings {
             topics,
             collections,
             max_lateness: Duration::from_secs(3600),
+            horizon: Duration::from_secs(24 * 3600),
             schema_id: 1,
             task: TaskSettings::default(),
             poll_max: 1_000,
@@ -53,7 +54,6 @@ impl StreamSettings {
             pause_after: Duration::from_secs(1),
             offsets_interval: Duration::from_secs(1),
             offsets_refresh: Duration::from_secs(600),
-            delete_retention: Duration::from_secs(24 * 3600),
         }
     }
 }

@@ -19,8 +19,6 @@ pub use keeper::{StandbyKeeper, StandbySettings};
 
 use crate::base::ids::TaskId;
 use crate::base::metric;
-use crate::port::log::Wake;
-use crate::store::VersionStore;
 use crate::stream::tail::Tail;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,12 +26,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The standbys of a process. A cheap handle.
-#[derive(Clone)]
-pub struct Standbys {
-    shared: Arc<Mutex<Shared>>,
-    /// Wakes the keeper.
-    wake: Wake,
-}
+#[derive(Clone, Default)]
+pub struct Standbys(Arc<Mutex<Shared>>);
 
 #[derive(Default)]
 struct Shared {
@@ -45,6 +39,8 @@ struct Shared {
     next_thread: u64,
     /// Tasks have come or gone: the group is to be looked at again.
     rebalanced: bool,
+    /// The process ends.
+    ended: bool,
 }
 
 /// What a stream thread has in hand.
@@ -89,10 +85,6 @@ pub struct StandbyReport {
 }
 
 impl Standbys {
-    pub fn new(wake: Wake) -> Self {
-        Self { shared: Arc::default(), wake }
-    }
-
     pub fn reports(&self) -> Vec<StandbyReport> {
         self.lock().kept.values().map(|kept| kept.report.clone()).collect()
     }
@@ -107,6 +99,11 @@ impl Standbys {
         metrics::gauge!(metric::STANDBY_BYTES).set(bytes as f64);
     }
 
+    /// Ends the keeper after the chunk that it is reading.
+    pub fn end(&self) {
+        self.lock().ended = true;
+    }
+
     /// What has been read of a task that is this process' own from now on. Waits for the chunk that is being read.
     pub(super) fn claim(&self, task: TaskId) -> Option<Tail> {
         let kept = self.lock().kept.remove(&task)?;
@@ -119,7 +116,6 @@ impl Standbys {
     pub(super) fn give_back(&self, task: TaskId, tail: Tail) {
         let kept = Kept::of(task, Standby { tail: Some(tail), claimed: false });
         self.lock().kept.entry(task).or_insert(kept);
-        (self.wake)();
     }
 
     pub(super) fn join(&self) -> StandbyHandle {
@@ -132,7 +128,7 @@ impl Standbys {
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -152,16 +148,13 @@ impl StandbyHandle {
         shared.rebalanced |= in_hand.held != self.told.held;
         shared.threads.insert(self.thread, in_hand.clone());
         shared.settle();
-        drop(shared);
         self.told = in_hand;
-        (self.standbys.wake)();
     }
 }
 
 impl Drop for StandbyHandle {
     fn drop(&mut self) {
         self.standbys.lock().threads.remove(&self.thread);
-        (self.standbys.wake)();
     }
 }
 
@@ -207,7 +200,7 @@ impl Standby {
     fn report(&self, task: TaskId, end: Option<i64>) -> StandbyReport {
         let position = self.tail.as_ref().map_or(0, Tail::position);
         let follows = end.is_some_and(|end| position >= end);
-        let store = self.tail.as_ref().map(|tail| &tail.image.store);
+        let store = self.tail.as_ref().map(|tail| tail.image.store());
         StandbyReport {
             task: task.to_string(),
             partition: task.partition,

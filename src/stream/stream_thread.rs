@@ -18,7 +18,7 @@ use crate::base::time::{Clock, Now};
 use crate::port::log::{Ack, Appender, GroupConsumer, LogEvent};
 use crate::port::vector::{StoreResponse, VectorStore};
 use crate::record::schema::SchemaSource;
-use crate::store::VersionStore;
+use crate::store::{Stores, VersionStore};
 use crate::stream::report::{TaskReport, ThreadReport};
 use crate::stream::restorer::{Reply, RestorerHandle};
 use crate::stream::settings::StreamSettings;
@@ -42,6 +42,8 @@ pub struct Ports {
     pub appender: Box<dyn Appender>,
     pub vectors: Box<dyn VectorStore>,
     pub schemas: Box<dyn SchemaSource>,
+    /// Where the tasks' state is kept.
+    pub stores: Arc<dyn Stores>,
     /// Looked at once more right before something is sent; everything else goes by the round's time.
     pub clock: Box<dyn Clock>,
 }
@@ -183,6 +185,7 @@ impl StreamThread {
         worked |= self.process(now)?;
         self.ask_restores(now)?;
         self.tick(now);
+        self.check_stores(now)?;
         worked |= self.carry_out_commands(now)?;
         self.regulate(now);
         self.commit_offsets(now);
@@ -381,6 +384,22 @@ impl StreamThread {
                 task.tick(now, &mut self.commands);
             }
         }
+    }
+
+    /// What a task has decided on a store that could not be read is dropped with it, before anything of it is sent.
+    fn check_stores(&mut self, now: Now) -> Result<()> {
+        let mut failed = Vec::new();
+        for (id, slot) in &self.slots {
+            if let Slot::Active { task, .. } | Slot::Draining { task, .. } = slot
+                && let Err(error) = task.check_store()
+            {
+                failed.push((*id, error));
+            }
+        }
+        for failure in failed {
+            self.cure(Some(failure), now)?;
+        }
+        Ok(())
     }
 
     fn due(&self) -> Option<Duration> {

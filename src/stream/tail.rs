@@ -10,7 +10,8 @@ use crate::base::ids::{TopicId, TopicPartition};
 use crate::base::time::{Now, UnixMs};
 use crate::port::log::{Bounds, LogReader};
 use crate::record::raw::RawRecord;
-use crate::stream::restore::Image;
+use crate::store::{Opened, Position, StoreOf, Stores};
+use crate::stream::restore::image::Image;
 use crate::stream::source_check::record_at;
 use crate::task::settlement::fingerprint;
 use std::time::Duration;
@@ -25,15 +26,36 @@ pub struct Tail {
     last: Option<(i64, UnixMs, u64)>,
     /// Everything that was in the log then has been read, or is being read since then from the log's beginning.
     whole_at: Now,
+    warm_from: Option<i64>,
+    /// Why a store that was kept could not be used.
+    pub(super) warning: Option<String>,
 }
 
 impl Tail {
-    pub(super) fn begin(changelog: TopicPartition, image: Image, topic_id: Option<TopicId>, first: i64, now: Now) -> Self {
-        Self { changelog, image, position: first, topic_id, last: None, whole_at: now }
+    /// Begins where the store that is kept for it ends, or at the log's beginning.
+    pub(super) fn begin(of: &StoreOf, stores: &dyn Stores, reader: &mut dyn LogReader, bounds: Bounds, now: Now) -> Result<Self> {
+        let (mut opened, warning) = open_store(of, stores, reader, bounds, now)?;
+        let kept = opened.applied.as_ref().map(|applied| applied.position);
+        opened.warning = None;
+        Ok(Self {
+            changelog: of.changelog.clone(),
+            image: Image::new(of.collections.clone(), opened),
+            position: kept.map_or(bounds.first, |kept| kept.next_offset),
+            topic_id: of.topic_id.clone(),
+            last: None,
+            whole_at: Now { wall: kept.map_or(now.wall, |kept| kept.at.min(now.wall)), ..now },
+            warm_from: kept.map(|kept| kept.next_offset),
+            warning,
+        })
     }
 
     pub fn position(&self) -> i64 {
         self.position
+    }
+
+    /// Where the store that was kept had got to.
+    pub(super) fn warm_from(&self) -> Option<i64> {
+        self.warm_from
     }
 
     pub(super) fn open(&self, reader: &mut dyn LogReader) -> Result<()> {
@@ -44,15 +66,17 @@ impl Tail {
     pub(super) fn read(&mut self, reader: &mut dyn LogReader, end: i64) -> Result<usize> {
         let mut records = Vec::new();
         let next = reader.read(&mut records)?;
-        let below = records.iter().take_while(|record| record.offset < end);
-        for record in below.clone() {
+        let below = records.partition_point(|record| record.offset < end);
+        for record in &records[..below] {
             self.image.apply(record)?;
-        }
-        if let Some(record) = below.last() {
-            self.last = Some((record.offset, record.appended_at, fingerprint(record)));
         }
         // What lies beyond has been read and not applied: it is there to be read again.
         self.position = next.min(end);
+        if let Some(record) = records[..below].last() {
+            self.last = Some((record.offset, record.appended_at, fingerprint(record)));
+        }
+        self.image.passed(self.position);
+        self.image.commit()?;
         Ok(records.iter().map(RawRecord::bytes).sum())
     }
 
@@ -63,31 +87,18 @@ impl Tail {
 
     /// Why it can't be gone on from: it may hold what the log does not. A look at the bounds is enough to go on reading;
     /// whoever is to act on it looks at [the record](Self::has_lost_its_place) too.
-    ///
-    /// A null that was appended after the tail was last whole is there for `horizon` at least; later it may be gone with
-    /// all before it, and the tail would hold for ever what it had forgotten.
     pub(super) fn doubt(&self, topic_id: Option<&TopicId>, bounds: Bounds, now: Now, horizon: Duration) -> Option<String> {
-        let (changelog, position, end) = (&self.changelog, self.position, bounds.end);
         if let (Some(known), Some(found)) = (&self.topic_id, topic_id)
             && known != found
         {
-            return Some(format!("{changelog} was created again: its id was {known} and is {found}"));
+            return Some(format!("{} was created again: its id was {known} and is {found}", self.changelog));
         }
-        if position < bounds.first {
-            return Some(format!("{changelog} begins at {} by now: records were deleted before they were read", bounds.first));
+        if let Some(outside) = is_outside(&self.changelog, self.position, bounds) {
+            return Some(outside);
         }
-        if position > end {
-            return Some(format!("{changelog} has lost its end: it was read up to {position} and ends at {end}"));
-        }
-        let wall_ms = now.wall.since_ms(self.whole_at.wall);
-        let away = now.since(self.whole_at).max(Duration::from_millis(wall_ms.max(0).unsigned_abs()));
-        if away > horizon {
-            return Some(format!(
-                "it was {} behind {changelog}, longer than deletes are kept there",
-                humantime::format_duration(Duration::from_secs(away.as_secs()))
-            ));
-        }
-        None
+        let wall_ms = now.wall.since_ms(self.whole_at.wall).max(0).unsigned_abs();
+        let away = now.since(self.whole_at).max(Duration::from_millis(wall_ms));
+        (away > usable(horizon)).then(|| too_old(&self.changelog, away))
     }
 
     /// Is there another record now where the last one was read? A log that loses its end grows again, past our position.
@@ -97,4 +108,61 @@ impl Tail {
         let other = found.is_some_and(|record| record.appended_at != appended_at || fingerprint(&record) != mark);
         Ok(other.then(|| format!("{} holds another record at {offset} by now: it has lost its end", self.changelog)))
     }
+}
+
+/// What was kept, unless the log does not lead on from there; and why not.
+fn open_store(
+    of: &StoreOf,
+    stores: &dyn Stores,
+    reader: &mut dyn LogReader,
+    bounds: Bounds,
+    now: Now,
+) -> Result<(Opened, Option<String>)> {
+    let mut opened = stores.open(of)?;
+    let warning = opened.warning.take();
+    let Some(position) = opened.applied.as_ref().map(|applied| applied.position) else { return Ok((opened, warning)) };
+    let Some(reason) = cannot_go_on(of, reader, position, bounds, now)? else { return Ok((opened, warning)) };
+    drop(opened);
+    let warning = format!("the store kept for this task is dropped, and restored from the beginning: {reason}");
+    Ok((stores.open_empty(of)?, Some(warning)))
+}
+
+/// Why reading on from a kept store's position would not lead to what the log means.
+///
+/// The horizon is measured by the log's own times and by our clock: a log that nobody has written to since is
+/// compacted all the same.
+fn cannot_go_on(
+    of: &StoreOf,
+    reader: &mut dyn LogReader,
+    position: Position,
+    bounds: Bounds,
+    now: Now,
+) -> Result<Option<String>> {
+    let Position { next_offset, at } = position;
+    let outside = is_outside(&of.changelog, next_offset, bounds);
+    if outside.is_some() || next_offset == bounds.end {
+        return Ok(outside);
+    }
+    let usable = usable(of.horizon);
+    let by_clock = now.wall.since_ms(at) > usable.as_millis() as i64;
+    let is_old = by_clock || reader.offset_at(&of.changelog, at.plus(usable))? < bounds.end;
+    Ok(is_old.then(|| too_old(&of.changelog, usable)))
+}
+
+/// A null that was appended after the log was last read whole is there for the horizon at least. Later it may be gone
+/// with all before it, and whoever reads on would hold for ever what it had forgotten. A quarter is left for the reading.
+fn usable(horizon: Duration) -> Duration {
+    horizon * 3 / 4
+}
+
+fn too_old(changelog: &TopicPartition, age: Duration) -> String {
+    let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
+    format!("it is older than {age}, and {changelog} may have let go of deletes that it has not seen")
+}
+
+fn is_outside(changelog: &TopicPartition, position: i64, bounds: Bounds) -> Option<String> {
+    if position < bounds.first {
+        return Some(format!("it ends at offset {position}, and {changelog} begins at {} now", bounds.first));
+    }
+    (position > bounds.end).then(|| format!("it ends at offset {position}, and {changelog} at {} already", bounds.end))
 }

@@ -27,7 +27,7 @@ use crate::merge::version::Version;
 use crate::record::decode::{Decoded, decode};
 use crate::record::raw::RawRecord;
 use crate::record::schema::SchemaSource;
-use crate::store::VersionStore;
+use crate::store::{Position, VersionStore};
 use crate::task::command::{Command, Commands, Purpose, Token};
 use crate::task::graph::{Graph, NodeEffect, run};
 use crate::task::heartbeat::{Pulse, disagreements};
@@ -86,6 +86,8 @@ pub struct Restored {
     pub misplaced: Vec<RowKey>,
     /// Forgotten keys for which a zombie has put something since, with what was forgotten.
     pub forgotten: Vec<(RowKey, Version)>,
+    /// Before the first record that these two are to answer: the store's position stays there.
+    pub held_back: Option<Position>,
 }
 
 /// A settled offset and what lies before it.
@@ -398,6 +400,11 @@ impl StreamTask {
 
     pub fn store(&self) -> &dyn VersionStore {
         self.store.as_ref()
+    }
+
+    /// Fails if what was decided since the last time may rest on something that the store could not read.
+    pub fn check_store(&self) -> Result<()> {
+        self.store.check()
     }
 
     /// The settled offset of each source.

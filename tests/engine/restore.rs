@@ -8,6 +8,7 @@ use driftless::base::ids::{Region, RowKey, TaskId};
 use driftless::merge::version::{ContentHash, Version};
 use driftless::port::log::LogReader;
 use driftless::store::entry::{Entry, FORGOTTEN_HEADER, version_text};
+use driftless::store::memory::MemoryStores;
 use driftless::store::progress::{PROGRESS_KEY, Progress, SourceProgress};
 use driftless::stream::restore::{Restore, RestoreRequest, RestoreResult};
 use driftless::task::settings::TaskTopics;
@@ -49,9 +50,10 @@ fn restore_until(world: &World, between: impl Fn(&World)) -> RestoreResult {
         topics: TaskTopics::new(names, task),
         sources: vec![(Region::new("eu"), names.local(0)), (Region::new("us"), names.mirror(&Region::new("us"), 0))],
         collections: world.settings.collections.clone(),
+        stores: Arc::new(MemoryStores),
+        now: world.now(),
+        horizon: world.settings.horizon,
         safety_window: world.settings.task.safety_window,
-        asked_at: world.now(),
-        delete_retention: world.settings.delete_retention,
         cancelled: Arc::default(),
     });
     let mut reader = EmbeddedReader::new(world.broker.clone());

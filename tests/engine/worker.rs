@@ -9,6 +9,7 @@ use driftless::adapter::embedded::{EmbeddedConsumer, EmbeddedReader};
 use driftless::base::ids::Region;
 use driftless::base::time::Now;
 use driftless::record::schema::{SchemaLookup, SchemaSource};
+use driftless::store::memory::MemoryStores;
 use driftless::stream::report::{SourceReport, TaskReport, ThreadReport};
 use driftless::stream::restorer::{Restorer, Stepped};
 use driftless::stream::stream_thread::{Ports, Round, StreamThread};
@@ -61,6 +62,7 @@ impl Worker {
             appender: Box::new(FaultyAppender(appends.clone())),
             vectors: Box::new(FaultyStore(store.clone())),
             schemas: Box::new(Schemas { known: EmbeddedSchemas::default(), silent: silent_registries.clone() }),
+            stores: Arc::new(MemoryStores),
         };
         Self {
             stream: StreamThread::new(world.settings.clone(), world.topology.clone(), ports, handle),

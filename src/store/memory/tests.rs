@@ -4,9 +4,11 @@ use crate::merge::version::{ContentHash, Version};
 use crate::record::collection::{CollectionSpec, IdKind, IndexKind, Metric};
 use crate::testing::conformance;
 
+const HORIZON: Duration = Duration::from_secs(24 * 3600);
+
 #[test]
 fn the_memory_store_conforms() {
-    conformance::store::run(&mut |collections| Box::new(MemoryStore::new(collections)));
+    conformance::store::run(&mut |collections| Box::new(MemoryStore::new(collections, HORIZON)));
 }
 
 fn store_of(kind: IdKind) -> MemoryStore {
@@ -18,7 +20,7 @@ fn store_of(kind: IdKind) -> MemoryStore {
         index: IndexKind::Auto,
         auto_create: false,
     };
-    MemoryStore::new(&Collections::new(vec![spec]))
+    MemoryStore::new(&Collections::new(vec![spec]), HORIZON)
 }
 
 fn fill(store: &mut MemoryStore, ids: impl Iterator<Item = VectorId>) {

@@ -10,7 +10,7 @@ use crate::port::group::{GroupMember, GroupView};
 use crate::port::log::LogReader;
 use crate::record::collection::Collections;
 use crate::region::topics::TopicNames;
-use crate::stream::restore::Image;
+use crate::store::{StoreOf, Stores};
 use crate::stream::restorer::Stepped;
 use crate::stream::tail::Tail;
 use std::collections::BTreeSet;
@@ -39,8 +39,9 @@ pub struct StandbySettings {
     pub process: String,
     pub topics: TopicNames,
     pub collections: Arc<Collections>,
-    /// How long the changelogs keep a null (`delete.retention.ms`).
-    pub delete_retention: Duration,
+    pub stores: Arc<dyn Stores>,
+    /// How long a changelog remembers that a key was forgotten (its topic's `delete.retention.ms`).
+    pub horizon: Duration,
 }
 
 pub struct StandbyKeeper {
@@ -60,7 +61,7 @@ impl StandbyKeeper {
 
     /// A look at the group if one is due, and a chunk of the standby whose turn it is.
     pub fn run_once(&mut self, reader: &mut dyn LogReader, group: &mut dyn GroupView, now: Now) -> Stepped {
-        if self.standbys.lock().threads.is_empty() {
+        if self.standbys.lock().ended {
             return Stepped::Ended;
         }
         self.look_at_group(group, now);
@@ -151,15 +152,20 @@ impl StandbyKeeper {
         }
         let changelog = TopicPartition::new(self.settings.topics.versions_changelog(task.shard), task.partition);
         let bounds = reader.bounds(&changelog)?;
-        let doubt = standby.tail.as_ref().and_then(|tail| tail.doubt(None, bounds, now, self.settings.delete_retention));
+        let doubt = standby.tail.as_ref().and_then(|tail| tail.doubt(None, bounds, now, self.settings.horizon));
         if let Some(why) = doubt {
             tracing::warn!(%task, "what a standby had read is of no use: {why}; its changelog is read from its beginning");
             standby.tail = None;
         }
         if standby.tail.is_none() {
-            let id = reader.describe(&changelog.topic)?.and_then(|found| found.id);
-            let image = Image::new(self.settings.collections.clone());
-            standby.tail = Some(Tail::begin(changelog, image, id, bounds.first, now));
+            let topic_id = reader.describe(&changelog.topic)?.and_then(|found| found.id);
+            let StandbySettings { collections, stores, horizon, .. } = &self.settings;
+            let of = StoreOf { task, changelog, topic_id, collections: collections.clone(), horizon: *horizon };
+            let mut tail = Tail::begin(&of, stores.as_ref(), reader, bounds, now)?;
+            if let Some(warning) = tail.warning.take() {
+                tracing::warn!(%task, "{warning}");
+            }
+            standby.tail = Some(tail);
         }
         let Some(tail) = &mut standby.tail else { return Ok(None) };
         if tail.position() < bounds.end {

@@ -83,9 +83,10 @@ impl StreamThread {
                 topics: TaskTopics::new(&self.settings.topics, task),
                 sources: sources(&self.settings, task.shard),
                 collections: self.settings.collections.clone(),
+                stores: self.ports.stores.clone(),
+                now,
+                horizon: self.settings.horizon,
                 safety_window: self.settings.task.safety_window,
-                asked_at: now,
-                delete_retention: self.settings.delete_retention,
                 cancelled,
             }))?;
         }
@@ -120,9 +121,9 @@ impl StreamThread {
         for warning in &result.warnings {
             tracing::warn!(task = %id, "{warning}");
         }
-        let RestoreResult { restored, partitions, entries_read, warm, .. } = result;
-        let up_to = restored.versions_end;
-        tracing::info!(task = %id, entries_read, standby = warm, held = restored.store.len(), epoch = restored.epoch, reassert = restored.reassert_from.is_some(), "restored");
+        let RestoreResult { restored, partitions, entries_read, warm_from, from_standby, .. } = result;
+        let origin = StoreOrigin { warm: warm_from.is_some(), up_to: restored.versions_end };
+        tracing::info!(task = %id, entries_read, warm_from, from_standby, held = restored.store.len(), epoch = restored.epoch, reassert = restored.reassert_from.is_some(), "restored");
         let context = TaskContext {
             task: id,
             region: self.settings.region.clone(),
@@ -145,7 +146,7 @@ impl StreamThread {
         });
         let starts: Vec<(TopicPartition, i64)> = starts.collect();
         let paused = vec![false; task.source_count()];
-        self.slots.insert(id, Slot::Active { task, partitions, paused, origin: StoreOrigin { warm, up_to } });
+        self.slots.insert(id, Slot::Active { task, partitions, paused, origin });
         for (partition, offset) in starts {
             let fetched = self.ports.consumer.fetch_from(&partition, offset);
             self.cure(fetched.err().map(|error| (id, error)), now)?;

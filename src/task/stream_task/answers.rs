@@ -45,6 +45,7 @@ impl StreamTask {
                 self.note_own_append(Reading::ForeignEntries, offset, commands);
                 self.committing.acknowledged();
                 self.metrics.commits.increment(1);
+                self.keep_position(offset)?;
             }
             Purpose::Batch | Purpose::ReadBack => {
                 return Err(Error::fatal("an append was answered under a vector store request's token"));
@@ -169,8 +170,8 @@ impl StreamTask {
         match kind {
             Kind::Winner { entry, .. } => self.store.put(&key, entry),
             Kind::Forgetting { entry } => {
-                if self.store.get(&key).is_some_and(|held| held.version == entry.version) {
-                    self.store.remove(&key);
+                let held = self.store.get(&key);
+                if held.is_none_or(|held| held.version == entry.version) && self.store.forget(&key, &entry.version).is_some() {
                     self.metrics.tombstones_forgotten.increment(1);
                 }
             }

@@ -14,6 +14,7 @@ use crate::base::error::Result;
 use crate::base::ids::{TaskId, TopicPartition};
 use crate::base::time::{Clock, Now};
 use crate::port::log::Wake;
+use crate::store::memory::MemoryStores;
 use crate::stream::report::ThreadReport;
 use crate::stream::restorer::{Restorer, Stepped};
 use crate::stream::settings::StreamSettings;
@@ -139,7 +140,7 @@ struct StandbyLine {
 
 impl StandbyLine {
     fn new(settings: StandbySettings, region: &SimRegion, lines: &Lines, random: SplitMix64, now: Duration) -> Self {
-        let standbys = Standbys::new(Arc::new(|| ()));
+        let standbys = Standbys::default();
         let inner = EmbeddedGroupView::new(region.broker.clone(), APPLICATION);
         Self {
             keeper: StandbyKeeper::new(settings, standbys.clone()),
@@ -198,7 +199,8 @@ impl SimWorker {
                 process: process.clone(),
                 topics: settings.topics.clone(),
                 collections: settings.collections.clone(),
-                delete_retention: settings.delete_retention,
+                stores: Arc::new(MemoryStores),
+                horizon: settings.horizon,
             };
             StandbyLine::new(settings, region, &lines, random.fork(), timeline.now())
         });
@@ -224,6 +226,7 @@ impl SimWorker {
             appender: Box::new(SimAppender { line: lines.log.clone(), now: timeline.clone() }),
             vectors: Box::new(SimStore { line: lines.store.clone(), now: timeline.clone() }),
             schemas: Box::new(SimSchemas::new(registries)),
+            stores: Arc::new(MemoryStores),
             clock: Box::new(clock.clone()),
         };
         Self {

@@ -151,7 +151,7 @@ impl World {
         let mut settings = StreamSettings::new(self.region_names[region].clone(), self.region_names.clone(), names, collections);
         settings.schema_id = OUR_SCHEMA_ID;
         settings.max_lateness = self.scenario.max_lateness;
-        settings.delete_retention = inject::COMPACTION.delete_retention;
+        settings.horizon = inject::COMPACTION.delete_retention;
         settings.task.heartbeat_interval = self.scenario.heartbeat_interval;
         settings.task.batch_bytes_max = self.scenario.batch_bytes;
         settings.task.buffer_bytes_max = self.scenario.buffer_bytes;
