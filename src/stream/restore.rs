@@ -96,6 +96,13 @@ struct Begun {
     warnings: Vec<String>,
 }
 
+impl Begun {
+    fn from_standby(tail: &Tail) -> Self {
+        let (warm_from, entries_before) = (Some(tail.position()), tail.image.entries_read());
+        Self { warm_from, from_standby: true, entries_before, warnings: Vec::new() }
+    }
+}
+
 impl Restore {
     pub fn new(request: RestoreRequest) -> Self {
         Self { request, ahead: None, attempts: 0, state: State::Begin }
@@ -159,45 +166,32 @@ impl Restore {
         let (partitions, topic_id) = self.check_topics(reader)?;
         let changelog = self.request.topics.versions_changelog.clone();
         let bounds = reader.bounds(&changelog)?;
-        let mut warnings = Vec::new();
-        if let Some(ahead) = &self.ahead {
-            let doubt = ahead.tail.doubt(topic_id.as_ref(), bounds, self.request.now, self.request.horizon);
-            let doubt = if doubt.is_some() { doubt } else { ahead.tail.has_lost_its_place(reader, bounds)? };
-            if let Some(why) = doubt {
-                warnings.push(format!("what was read of this task's changelog before is of no use: {why}; it is read anew"));
-                self.ahead = None;
-            }
+        let RestoreRequest { task, collections, stores, horizon, now, .. } = self.request.clone();
+        let of = StoreOf { task, changelog, topic_id, collections, horizon };
+        let tail = match self.ahead.as_ref().map(|ahead| &ahead.tail) {
+            Some(tail) => match why_not(tail, reader, &of, bounds, now)? {
+                None => None,
+                Some(why) => {
+                    self.ahead = None;
+                    let warning = format!("what was read of this task's changelog before is of no use: {why}; it is read anew");
+                    Some(Tail::begin_anew(&of, stores.as_ref(), bounds, now, warning)?)
+                }
+            },
+            None => Some(Tail::begin(&of, stores.as_ref(), reader, bounds, now)?),
+        };
+        if let Some(mut tail) = tail {
+            let warnings = tail.warning.take().into_iter().collect();
+            let begun = Begun { warm_from: tail.warm_from(), warnings, ..Begun::default() };
+            self.ahead = Some(Ahead { tail, begun: Some(begun) });
         }
         if let Some(ahead) = &self.ahead {
             ahead.tail.open(reader)?;
-        } else {
-            let tail = self.open_tail(reader, changelog, topic_id, bounds)?;
-            tail.open(reader)?;
-            let begun = Begun { warm_from: tail.warm_from(), ..Begun::default() };
-            self.ahead = Some(Ahead { tail, begun: Some(begun) });
         }
-        let Some(Ahead { tail, begun }) = self.ahead.take() else { return Ok(()) };
-        let mut begun = begun.unwrap_or_else(|| Begun {
-            warm_from: Some(tail.position()),
-            from_standby: true,
-            entries_before: tail.image.entries_read(),
-            warnings: Vec::new(),
-        });
-        begun.warnings.append(&mut warnings);
-        self.state = State::Reading(Reading { tail, end: bounds.end, partitions, begun });
+        if let Some(Ahead { tail, begun }) = self.ahead.take() {
+            let begun = begun.unwrap_or_else(|| Begun::from_standby(&tail));
+            self.state = State::Reading(Reading { tail, end: bounds.end, partitions, begun });
+        }
         Ok(())
-    }
-
-    fn open_tail(
-        &self,
-        reader: &mut dyn LogReader,
-        changelog: TopicPartition,
-        topic_id: Option<TopicId>,
-        bounds: Bounds,
-    ) -> Result<Tail> {
-        let RestoreRequest { task, collections, stores, horizon, now, .. } = &self.request;
-        let of = StoreOf { task: *task, changelog, topic_id, collections: collections.clone(), horizon: *horizon };
-        Tail::begin(&of, stores.as_ref(), reader, bounds, *now)
     }
 
     /// The local topic's partition count, which the changelogs must have too, and the versions changelog's id.
@@ -224,7 +218,6 @@ impl Restore {
     fn finish(&self, reading: Reading, around: Around) -> RestoreResult {
         let Reading { tail, end, partitions, begun } = reading;
         let Begun { warm_from, from_standby, entries_before, mut warnings } = begun;
-        warnings.extend(tail.warning);
         warnings.extend(around.warnings);
         let Finished { mut store, progress, misplaced, forgotten, held_back, entries_read, unreadable } = tail.image.finish();
         if unreadable > 0 {
@@ -250,6 +243,14 @@ impl Restore {
         };
         let entries_read = entries_read - entries_before;
         RestoreResult { restored, partitions, warnings, entries_read, warm_from, from_standby }
+    }
+}
+
+/// Why what was read before can't be built on.
+fn why_not(tail: &Tail, reader: &mut dyn LogReader, of: &StoreOf, bounds: Bounds, now: Now) -> Result<Option<String>> {
+    match tail.doubt(of.topic_id.as_ref(), bounds, now, of.horizon) {
+        None => tail.has_lost_its_place(reader, bounds),
+        doubt => Ok(doubt),
     }
 }
 

@@ -172,9 +172,7 @@ impl Restorer {
         let (task, life) = (restore.request.task, restore.request.life);
         if restore.request.cancelled.load(Ordering::Acquire) {
             reader.close();
-            if let Some((standbys, tail)) = self.standbys.as_ref().zip(restore.into_tail()) {
-                standbys.give_back(task, tail);
-            }
+            self.give_back(*restore);
             return Stepped::Worked;
         }
         if let Some(tail) = self.standbys.as_ref().filter(|_| restore.is_cold()).and_then(|standbys| standbys.claim(task)) {
@@ -197,9 +195,20 @@ impl Restorer {
             }
             Err(error) => {
                 reader.close();
+                if !restore.has_begun() {
+                    // Not for what was read.
+                    self.give_back(*restore);
+                }
                 self.reply(Reply::RestoreFailed { task, life, error });
                 Stepped::Worked
             }
+        }
+    }
+
+    fn give_back(&self, restore: Restore) {
+        let task = restore.request.task;
+        if let Some((standbys, tail)) = self.standbys.as_ref().zip(restore.into_tail()) {
+            standbys.give_back(task, tail);
         }
     }
 

@@ -27,17 +27,25 @@ pub struct Tail {
     /// Everything that was in the log then has been read, or is being read since then from the log's beginning.
     whole_at: Now,
     warm_from: Option<i64>,
-    /// Why a store that was kept could not be used.
+    /// Why what was kept, or read before, could not be used.
     pub(super) warning: Option<String>,
 }
 
 impl Tail {
     /// Begins where the store that is kept for it ends, or at the log's beginning.
     pub(super) fn begin(of: &StoreOf, stores: &dyn Stores, reader: &mut dyn LogReader, bounds: Bounds, now: Now) -> Result<Self> {
-        let (mut opened, warning) = open_store(of, stores, reader, bounds, now)?;
+        let (opened, warning) = open_store(of, stores, reader, bounds, now)?;
+        Ok(Self::of_store(of, opened, warning, bounds, now))
+    }
+
+    /// Begins at the log's beginning: what was kept is not to be believed, for the reason that the warning gives.
+    pub(super) fn begin_anew(of: &StoreOf, stores: &dyn Stores, bounds: Bounds, now: Now, warning: String) -> Result<Self> {
+        Ok(Self::of_store(of, stores.open_empty(of)?, Some(warning), bounds, now))
+    }
+
+    fn of_store(of: &StoreOf, opened: Opened, warning: Option<String>, bounds: Bounds, now: Now) -> Self {
         let kept = opened.applied.as_ref().map(|applied| applied.position);
-        opened.warning = None;
-        Ok(Self {
+        Self {
             changelog: of.changelog.clone(),
             image: Image::new(of.collections.clone(), opened),
             position: kept.map_or(bounds.first, |kept| kept.next_offset),
@@ -46,7 +54,7 @@ impl Tail {
             whole_at: Now { wall: kept.map_or(now.wall, |kept| kept.at.min(now.wall)), ..now },
             warm_from: kept.map(|kept| kept.next_offset),
             warning,
-        })
+        }
     }
 
     pub fn position(&self) -> i64 {

@@ -17,6 +17,7 @@ mod refusals;
 mod restart;
 mod restore;
 mod sources;
+mod standby;
 mod tombstones;
 mod worker;
 mod world;

@@ -36,15 +36,10 @@ pub fn write_entry(world: &World, id: i64, value: Result<Entry, Version>) -> i64
     world.broker.append(&world.versions_changelog(0), message).unwrap()
 }
 
-fn restore(world: &World) -> RestoreResult {
-    restore_until(world, |_| {})
-}
-
-/// `between` is called after the first step: the restore has captured the end it reads to.
-fn restore_until(world: &World, between: impl Fn(&World)) -> RestoreResult {
+pub fn request(world: &World) -> RestoreRequest {
     let task = TaskId { shard: 0, partition: 0 };
     let names = &world.settings.topics;
-    let mut restore = Restore::new(RestoreRequest {
+    RestoreRequest {
         task,
         life: 1,
         topics: TaskTopics::new(names, task),
@@ -55,7 +50,16 @@ fn restore_until(world: &World, between: impl Fn(&World)) -> RestoreResult {
         horizon: world.settings.horizon,
         safety_window: world.settings.task.safety_window,
         cancelled: Arc::default(),
-    });
+    }
+}
+
+pub fn restore(world: &World) -> RestoreResult {
+    restore_until(world, |_| {})
+}
+
+/// `between` is called after the first step: the restore has captured the end it reads to.
+fn restore_until(world: &World, between: impl Fn(&World)) -> RestoreResult {
+    let mut restore = Restore::new(request(world));
     let mut reader = EmbeddedReader::new(world.broker.clone());
     for step in 0..20 {
         if let Some(result) = restore.step(&mut reader as &mut dyn LogReader).expect("the topics are there") {
@@ -68,7 +72,7 @@ fn restore_until(world: &World, between: impl Fn(&World)) -> RestoreResult {
     panic!("the restore does not end");
 }
 
-fn held(restored: &Restored, id: i64) -> Option<Version> {
+pub fn held(restored: &Restored, id: i64) -> Option<Version> {
     restored.store.get(&RowKey { collection: crate::world::DOCUMENTS, id: row_id(id) }).map(|entry| entry.version)
 }
 

@@ -71,6 +71,7 @@ pub struct World {
     pub broker: Arc<Broker>,
     pub database: Arc<Database>,
     pub partitions: i32,
+    pub standby_replicas: usize,
     pub produced: Vec<Produced>,
 }
 
@@ -116,7 +117,7 @@ impl World {
         let mut types = NodeTypes::default();
         processor::register_standard(&mut types);
         let topology = Arc::new(Topology::parse("replicate.toml", REPLICATE, &types).expect("the shipped topology is good"));
-        Self { clock, settings, topology, broker, database, partitions, produced: Vec::new() }
+        Self { clock, settings, topology, broker, database, partitions, standby_replicas: 0, produced: Vec::new() }
     }
 
     pub fn create_mirror(&self, peer: &str, partitions: i32) {

@@ -29,6 +29,8 @@ const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
 /// How often the group is looked at: now and then, and until it has settled after tasks have come or gone.
 const VIEW_INTERVAL: Duration = Duration::from_secs(10);
 const UNSETTLED_INTERVAL: Duration = Duration::from_millis(500);
+/// Looks after which a group with tasks that nobody has is taken as it is.
+const UNSETTLED_MAX: u32 = 20;
 
 /// What a keeper is told once.
 #[derive(Debug, Clone)]
@@ -50,13 +52,16 @@ pub struct StandbyKeeper {
     next_view: Duration,
     /// The view could not be had at the last time: told once.
     is_blind: bool,
+    /// Tasks that somebody had at the last look, and how often some of them have had nobody since.
+    seen: BTreeSet<TaskId>,
+    unsettled: u32,
     /// Whose turn it was last.
     last: Option<TaskId>,
 }
 
 impl StandbyKeeper {
     pub fn new(settings: StandbySettings, standbys: Standbys) -> Self {
-        Self { settings, standbys, next_view: Duration::ZERO, is_blind: false, last: None }
+        Self { settings, standbys, next_view: Duration::ZERO, is_blind: false, seen: BTreeSet::new(), unsettled: 0, last: None }
     }
 
     /// A look at the group if one is due, and a chunk of the standby whose turn it is.
@@ -94,16 +99,16 @@ impl StandbyKeeper {
             return;
         }
         match group.members() {
-            Ok(Some(members)) => {
+            Ok(members) => {
                 self.is_blind = false;
-                self.next_view = now.monotonic + VIEW_INTERVAL;
-                let members: Vec<Member> = members.into_iter().map(|member| self.member(member)).collect();
+                let settled = members.and_then(|members| self.settled(members));
+                self.next_view = now.monotonic + if settled.is_some() { VIEW_INTERVAL } else { UNSETTLED_INTERVAL };
+                // What is kept stays meanwhile.
+                let Some(members) = settled else { return };
                 let mut shared = self.standbys.lock();
                 shared.wanted = standby_tasks(&members, self.settings.replicas, &self.settings.process);
                 shared.settle();
             }
-            // What is kept stays meanwhile.
-            Ok(None) => self.next_view = now.monotonic + UNSETTLED_INTERVAL,
             Err(error) => {
                 self.next_view = now.monotonic + RETRY_INTERVAL;
                 if !std::mem::replace(&mut self.is_blind, true) {
@@ -111,6 +116,19 @@ impl StandbyKeeper {
                 }
             }
         }
+    }
+
+    /// The members with their tasks, unless one of the tasks has nobody: a cooperative group looks settled between its
+    /// two rounds, when some have given up and nobody has got, and who acted on that would drop what is needed next.
+    fn settled(&mut self, members: Vec<GroupMember>) -> Option<Vec<Member>> {
+        let members: Vec<Member> = members.into_iter().map(|member| self.member(member)).collect();
+        let owned: BTreeSet<TaskId> = members.iter().flat_map(|member| member.tasks.iter().copied()).collect();
+        self.unsettled = if self.seen.is_subset(&owned) { 0 } else { self.unsettled + 1 };
+        if (1..UNSETTLED_MAX).contains(&self.unsettled) {
+            return None;
+        }
+        self.seen = owned;
+        Some(members)
     }
 
     fn member(&self, member: GroupMember) -> Member {
@@ -152,16 +170,19 @@ impl StandbyKeeper {
         }
         let changelog = TopicPartition::new(self.settings.topics.versions_changelog(task.shard), task.partition);
         let bounds = reader.bounds(&changelog)?;
-        let doubt = standby.tail.as_ref().and_then(|tail| tail.doubt(None, bounds, now, self.settings.horizon));
-        if let Some(why) = doubt {
-            tracing::warn!(%task, "what a standby had read is of no use: {why}; its changelog is read from its beginning");
+        let StandbySettings { collections, stores, horizon, .. } = &self.settings;
+        let doubt = standby.tail.as_ref().and_then(|tail| tail.doubt(None, bounds, now, *horizon));
+        if standby.tail.is_none() || doubt.is_some() {
+            // Its store must be closed before it can be opened again.
             standby.tail = None;
-        }
-        if standby.tail.is_none() {
             let topic_id = reader.describe(&changelog.topic)?.and_then(|found| found.id);
-            let StandbySettings { collections, stores, horizon, .. } = &self.settings;
             let of = StoreOf { task, changelog, topic_id, collections: collections.clone(), horizon: *horizon };
-            let mut tail = Tail::begin(&of, stores.as_ref(), reader, bounds, now)?;
+            let mut tail = match doubt {
+                None => Tail::begin(&of, stores.as_ref(), reader, bounds, now)?,
+                Some(why) => {
+                    Tail::begin_anew(&of, stores.as_ref(), bounds, now, format!("what a standby had read is of no use: {why}"))?
+                }
+            };
             if let Some(warning) = tail.warning.take() {
                 tracing::warn!(%task, "{warning}");
             }

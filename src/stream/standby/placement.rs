@@ -5,6 +5,9 @@
 //! a lost member leaves, by number, to whoever has least, and of several such to the first by id (librdkafka's
 //! `cooperative-sticky` does, and the embedded broker). So each task's first standby goes to the process that would
 //! get it. Then some are moved until no process has two tasks more than another, active and standby ones together.
+//!
+//! A placement by hashes would move fewer of them when members come and go, and be right once in so many workers. What
+//! moves is read again in the background; what is not there when its task comes is waited for.
 
 use crate::base::ids::TaskId;
 use std::collections::{BTreeMap, BTreeSet};

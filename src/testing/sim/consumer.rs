@@ -12,7 +12,7 @@ use crate::base::ids::TopicPartition;
 use crate::port::group::{GroupMember, GroupView};
 use crate::port::log::{GroupConsumer, LogEvent};
 use crate::testing::random::SplitMix64;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -125,6 +125,24 @@ impl GroupConsumer for SimConsumer {
 pub(super) struct SimReader {
     pub inner: crate::adapter::embedded::EmbeddedReader,
     pub line: Arc<Mutex<LogLine>>,
+    /// Where ends may be old: by the time that they are read to, the log has gone on.
+    pub old_ends: Option<OldEnds>,
+}
+
+/// Answers with the end that was told before, now and then.
+pub(super) struct OldEnds {
+    pub random: SplitMix64,
+    pub told: HashMap<TopicPartition, i64>,
+}
+
+impl OldEnds {
+    fn tell(&mut self, partition: &TopicPartition, end: i64) -> i64 {
+        let told = self.told.entry(partition.clone()).or_insert(end);
+        if !self.random.percent(OLD_PERCENT) {
+            *told = end;
+        }
+        *told
+    }
 }
 
 impl SimReader {
@@ -142,7 +160,11 @@ impl crate::port::log::LogReader for SimReader {
     }
 
     fn bounds(&mut self, partition: &TopicPartition) -> Result<crate::port::log::Bounds> {
-        self.reach()?.bounds(partition)
+        let mut bounds = self.reach()?.bounds(partition)?;
+        if let Some(old) = &mut self.old_ends {
+            bounds.end = old.tell(partition, bounds.end);
+        }
+        Ok(bounds)
     }
 
     fn offset_at(&mut self, partition: &TopicPartition, at: crate::base::time::UnixMs) -> Result<i64> {

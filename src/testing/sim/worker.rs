@@ -2,7 +2,7 @@
 
 use super::check::RegionChecks;
 use super::clock::{NodeClock, Timeline};
-use super::consumer::{SimConsumer, SimGroupView, SimReader};
+use super::consumer::{OldEnds, SimConsumer, SimGroupView, SimReader};
 use super::interrupt::{Blow, Interrupt};
 use super::log_line::{LogLine, LogParts, SimAppender};
 use super::region::SimRegion;
@@ -22,7 +22,7 @@ use crate::stream::standby::{StandbyKeeper, StandbySettings, Standbys};
 use crate::stream::stream_thread::{Ports, StreamThread};
 use crate::testing::random::SplitMix64;
 use crate::topology::build::Topology;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -139,13 +139,18 @@ struct StandbyLine {
 }
 
 impl StandbyLine {
-    fn new(settings: StandbySettings, region: &SimRegion, lines: &Lines, random: SplitMix64, now: Duration) -> Self {
+    fn new(settings: StandbySettings, region: &SimRegion, lines: &Lines, mut random: SplitMix64, now: Duration) -> Self {
+        let old_ends = OldEnds { random: random.fork(), told: HashMap::new() };
         let standbys = Standbys::default();
         let inner = EmbeddedGroupView::new(region.broker.clone(), APPLICATION);
         Self {
             keeper: StandbyKeeper::new(settings, standbys.clone()),
             standbys,
-            reader: SimReader { inner: EmbeddedReader::new(region.broker.clone()), line: lines.log.clone() },
+            reader: SimReader {
+                inner: EmbeddedReader::new(region.broker.clone()),
+                line: lines.log.clone(),
+                old_ends: Some(old_ends),
+            },
             view: SimGroupView { inner, line: lines.log.clone(), random, last: None },
             next_step: now,
         }
@@ -238,7 +243,7 @@ impl SimWorker {
             cut_until: None,
             stream: StreamThread::new(settings, topology, ports, handle),
             restorer,
-            reader: SimReader { inner: EmbeddedReader::new(region.broker.clone()), line: lines.log.clone() },
+            reader: SimReader { inner: EmbeddedReader::new(region.broker.clone()), line: lines.log.clone(), old_ends: None },
             lines,
             standby,
             partitions: region.partitions,
