@@ -42,6 +42,36 @@ pub(super) struct Lines {
 }
 
 impl Lines {
+    fn new(
+        region: &SimRegion,
+        interrupt: &Interrupt,
+        trace: &Trace,
+        random: &mut SplitMix64,
+        queue_max: usize,
+        worker: u64,
+    ) -> Self {
+        let log = LogLine::new(LogParts {
+            broker: region.broker.clone(),
+            weather: region.log_weather.clone(),
+            checks: region.checks.clone(),
+            interrupt: interrupt.clone(),
+            trace: trace.clone(),
+            random: random.fork(),
+            queue_max,
+            worker,
+        });
+        let store = StoreLine::new(StoreParts {
+            database: region.database.clone(),
+            weather: region.store_weather.clone(),
+            checks: region.checks.clone(),
+            interrupt: interrupt.clone(),
+            trace: trace.clone(),
+            random: random.fork(),
+            worker,
+        });
+        Self { log: Arc::new(Mutex::new(log)), store: Arc::new(Mutex::new(store)) }
+    }
+
     pub fn advance(&self, now: Duration) {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).advance(now);
         self.store.lock().unwrap_or_else(PoisonError::into_inner).advance(now);
@@ -138,6 +168,17 @@ struct StandbyLine {
     next_step: Duration,
 }
 
+fn standby_settings(settings: &StreamSettings, replicas: usize, process: &str) -> StandbySettings {
+    StandbySettings {
+        replicas,
+        process: process.to_owned(),
+        topics: settings.topics.clone(),
+        collections: settings.collections.clone(),
+        stores: Arc::new(MemoryStores),
+        horizon: settings.horizon,
+    }
+}
+
 impl StandbyLine {
     fn new(settings: StandbySettings, region: &SimRegion, lines: &Lines, mut random: SplitMix64, now: Duration) -> Self {
         let old_ends = OldEnds { random: random.fork(), told: HashMap::new() };
@@ -177,36 +218,10 @@ impl SimWorker {
             let woken = woken.clone();
             Arc::new(move || woken.store(true, Ordering::Relaxed))
         };
-        let log = LogLine::new(LogParts {
-            broker: region.broker.clone(),
-            weather: region.log_weather.clone(),
-            checks: region.checks.clone(),
-            interrupt: interrupt.clone(),
-            trace: trace.clone(),
-            random: random.fork(),
-            queue_max: parts.queue_max,
-            worker: id,
-        });
-        let store = StoreLine::new(StoreParts {
-            database: region.database.clone(),
-            weather: region.store_weather.clone(),
-            checks: region.checks.clone(),
-            interrupt: interrupt.clone(),
-            trace: trace.clone(),
-            random: random.fork(),
-            worker: id,
-        });
-        let lines = Lines { log: Arc::new(Mutex::new(log)), store: Arc::new(Mutex::new(store)) };
+        let lines = Lines::new(region, &interrupt, &trace, &mut random, parts.queue_max, id);
         let process = format!("worker-{id}");
         let standby = (parts.standby_replicas > 0).then(|| {
-            let settings = StandbySettings {
-                replicas: parts.standby_replicas,
-                process: process.clone(),
-                topics: settings.topics.clone(),
-                collections: settings.collections.clone(),
-                stores: Arc::new(MemoryStores),
-                horizon: settings.horizon,
-            };
+            let settings = standby_settings(&settings, parts.standby_replicas, &process);
             StandbyLine::new(settings, region, &lines, random.fork(), timeline.now())
         });
         let standbys = standby.as_ref().map(|line| line.standbys.clone());
