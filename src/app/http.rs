@@ -2,7 +2,8 @@
 
 use crate::adapter::system::SystemClock;
 use crate::base::error::{Error, Result};
-use crate::base::time::Clock;
+use crate::base::ids::Region;
+use crate::base::time::{Clock, UnixMs};
 use crate::record::collection::Collections;
 use crate::stream::driver::Watch;
 use crate::stream::report::{TaskReport, ThreadReport};
@@ -24,6 +25,7 @@ pub struct Served {
     /// Where there are any.
     pub standbys: Option<Standbys>,
     pub collections: Arc<Collections>,
+    pub regions: Vec<Region>,
 }
 
 #[derive(Serialize)]
@@ -35,18 +37,23 @@ struct Tasks {
 }
 
 impl Served {
-    fn report(&self) -> ThreadReport {
-        ThreadReport::together(self.threads.iter().map(Watch::report).collect())
+    /// Of all threads, and when.
+    fn report(&self) -> (ThreadReport, UnixMs) {
+        let now = SystemClock::start().now().wall;
+        let mut whole = ThreadReport::together(self.threads.iter().map(Watch::report).collect());
+        whole.reckon(now);
+        (whole, now)
     }
 
     fn tasks(&self) -> Tasks {
-        let whole = self.report();
+        let (whole, _) = self.report();
         let standby_tasks = self.standbys.as_ref().map(Standbys::reports).unwrap_or_default();
         Tasks { ready: whole.is_ready(), tasks: whole.tasks, standby_tasks, totals: whole.totals }
     }
 
     fn render(&self) -> String {
-        self.report().publish_gauges(&self.collections, SystemClock::start().now().wall);
+        let (report, now) = self.report();
+        report.publish_gauges(&self.collections, &self.regions, now);
         if let Some(standbys) = &self.standbys {
             standbys.publish_gauges();
         }

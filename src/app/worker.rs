@@ -67,9 +67,16 @@ pub fn run_worker(config: Config) -> Result<Exit> {
     let kafka = worker_kafka_settings(&config, 0, &process);
     let keeping = StandbyThread::start(&config, &settings, &kafka, stores.clone(), clock)?;
     let standbys = keeping.as_ref().map(|thread| thread.standbys.clone());
-    let served =
-        Served { metrics, threads: watches.clone(), standbys: standbys.clone(), collections: config.collections.clone() };
-    runtime.spawn(serve(listener, served));
+    runtime.spawn(serve(
+        listener,
+        Served {
+            metrics,
+            threads: watches.clone(),
+            standbys: standbys.clone(),
+            collections: config.collections.clone(),
+            regions: config.regions.keys().cloned().collect(),
+        },
+    ));
     tracing::info!(region = %config.region, application = %config.application_id, threads = watches.len(), http = %config.http_listen, "worker started");
     let ended = run_threads(&config, &settings, &topology, &runtime, &watches, &Shared { process, clock, stores, standbys });
     // A second signal ends the process at once: nothing is waited for then.

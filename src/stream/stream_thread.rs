@@ -234,7 +234,7 @@ impl StreamThread {
                 let task = TaskId { shard, partition: record.partition };
                 // Of a task that is not active it is too early or too late: it will be fetched again.
                 if let Some(Slot::Active { task, .. }) = self.slots.get_mut(&task) {
-                    task.offer(source, record);
+                    task.offer(source, record, now);
                 }
             }
             LogEvent::Assigned(partitions) => {
@@ -413,12 +413,13 @@ impl StreamThread {
     }
 
     pub fn report(&self) -> ThreadReport {
+        let now = self.ports.clock.now().wall;
         let mut report = ThreadReport { joined: self.joined, tasks: Vec::new(), totals: self.ended.clone() };
         for (id, slot) in &self.slots {
             report.tasks.push(match slot {
                 Slot::Restoring { .. } => TaskReport::restoring(*id),
-                Slot::Active { task, .. } => TaskReport::of(task, "running"),
-                Slot::Draining { task, .. } => TaskReport::of(task, "draining"),
+                Slot::Active { task, .. } => TaskReport::of(task, "running", now),
+                Slot::Draining { task, .. } => TaskReport::of(task, "draining", now),
             });
             if let Slot::Active { task, .. } | Slot::Draining { task, .. } = slot {
                 report.totals.add(&task.totals());

@@ -7,6 +7,7 @@ use crate::port::vector::{StoreError, StoreReply};
 use crate::record::reason::{Reason, Rejection};
 use crate::task::command::{Commands, Purpose, Reading, Token};
 use crate::task::items::{Item, ItemId, Kind, Write};
+use crate::task::lag::Stage;
 use crate::task::lane::Settled;
 use std::time::Duration;
 
@@ -133,8 +134,10 @@ impl StreamTask {
             self.metrics.reasserted(collection);
             return self.finish(id);
         }
-        let late_ms = now.wall.since_ms(item.appended_at).max(0);
-        let (source, plain) = (item.source, matches!(item.kind, Kind::Plain { .. }));
+        let (source, appended_at) = (item.source, item.appended_at);
+        let late_ms = now.wall.since_ms(appended_at).max(0);
+        let plain = matches!(item.kind, Kind::Plain { .. });
+        self.sources[source].lag.passed(Stage::Acknowledged, appended_at, now);
         self.metrics.applied(source, collection, delete, Duration::from_millis(late_ms as u64));
         if plain { self.finish(id) } else { self.append_vector(id, commands) }
     }

@@ -305,6 +305,7 @@ impl StreamTask {
             self.group.clear(index);
             self.parking.begin_again(index, found.next_offset, found.mark);
             source.settlement.begin_again(found.next_offset, found.mark);
+            source.lag.begin_again();
             source.next_offered = found.next_offset;
             source.next_anchor = (found.next_offset, found.mark);
         } else if was_present {
