@@ -96,7 +96,8 @@ pub enum Put {
     Forgotten(Version),
 }
 
-/// A place in a changelog: everything before it, and the append time of the last record there.
+/// A place in a changelog: everything before it. What lies behind it was appended at `at` or later, by the log's own
+/// times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     pub next_offset: i64,
@@ -138,4 +139,7 @@ pub trait Stores: Send + Sync + Debug {
 
     /// A new one, whatever was kept.
     fn open_empty(&self, of: &StoreOf) -> Result<Opened>;
+
+    /// Waits a moment for stores that were dropped and still write what they were told last.
+    fn await_closed(&self) {}
 }

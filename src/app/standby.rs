@@ -49,7 +49,9 @@ impl StandbyThread {
 
     pub fn end(self) -> Result<()> {
         self.standbys.end();
-        self.thread.join().map_err(|_| Error::fatal("the thread of the standby tasks has panicked"))
+        let ended = self.thread.join().map_err(|_| Error::fatal("the thread of the standby tasks has panicked"));
+        self.standbys.let_go();
+        ended
     }
 }
 

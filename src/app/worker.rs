@@ -3,6 +3,7 @@
 use super::http::{Served, bind, serve};
 use super::prepare::{check_topics, milvus_settings, own_schema_id, prepare_milvus, registry_addresses, worker_kafka_settings};
 use super::standby::{StandbyThread, process_tag};
+use crate::adapter::disk::DiskStores;
 use crate::adapter::kafka::{KafkaAppender, KafkaGroupConsumer, KafkaLogReader, Subscription};
 use crate::adapter::milvus::MilvusStore;
 use crate::adapter::registry::RegistrySchemas;
@@ -10,7 +11,7 @@ use crate::adapter::system::SystemClock;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
 use crate::base::metric;
-use crate::config::Config;
+use crate::config::{Config, StoreKind};
 use crate::processor;
 use crate::store::Stores;
 use crate::store::memory::MemoryStores;
@@ -63,7 +64,7 @@ pub fn run_worker(config: Config) -> Result<Exit> {
 
     let watches: Vec<Watch> = (0..config.worker.threads).map(|_| Watch::new(REPORT_INTERVAL, Arc::new(|| ()))).collect();
     runtime.spawn(upkeep(metrics.clone()));
-    let (process, clock, stores) = (process_tag(), SystemClock::start(), Arc::new(MemoryStores));
+    let (process, clock, stores) = (process_tag(), SystemClock::start(), stores(&config));
     let kafka = worker_kafka_settings(&config, 0, &process);
     let keeping = StandbyThread::start(&config, &settings, &kafka, stores.clone(), clock)?;
     let standbys = keeping.as_ref().map(|thread| thread.standbys.clone());
@@ -78,11 +79,13 @@ pub fn run_worker(config: Config) -> Result<Exit> {
         },
     ));
     tracing::info!(region = %config.region, application = %config.application_id, threads = watches.len(), http = %config.http_listen, "worker started");
-    let ended = run_threads(&config, &settings, &topology, &runtime, &watches, &Shared { process, clock, stores, standbys });
+    let shared = Shared { process, clock, stores: stores.clone(), standbys };
+    let ended = run_threads(&config, &settings, &topology, &runtime, &watches, &shared);
     // A second signal ends the process at once: nothing is waited for then.
     if let Some(keeping) = keeping.filter(|_| !ended.as_ref().is_ok_and(|exit| *exit == Exit::INTERRUPTED)) {
         keeping.end()?;
     }
+    stores.await_closed();
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }
@@ -197,6 +200,14 @@ fn supervise(events: &mut mpsc::UnboundedReceiver<Event>, watches: &[Watch]) -> 
         }
     }
     failure.map_or(Ok(Exit::DONE), Err)
+}
+
+/// One for the process: its threads take tasks over from each other.
+fn stores(config: &Config) -> Arc<dyn Stores> {
+    match config.store {
+        StoreKind::Memory => Arc::new(MemoryStores),
+        StoreKind::Disk => Arc::new(DiskStores::new(&config.state_dir, &config.application_id)),
+    }
 }
 
 fn run_thread(

@@ -19,6 +19,7 @@ pub const COUNTERS: &[(&str, &str)] = &[
         "Holes that a heartbeat has shown: what its origin appended before it never came. The partition is incomplete.",
     ),
     (TOMBSTONES_FORGOTTEN, "Tombstones dropped because they lie below the floor."),
+    (RESTORED_ENTRIES, "Records of row keys read from changelogs by restores that came to their end."),
 ];
 
 /// `(name, help)` of every gauge.
@@ -29,6 +30,8 @@ pub const GAUGES: &[(&str, &str)] = &[
     (STANDBY_TASKS, "Standby tasks kept by this worker."),
     (STANDBY_LAG_RECORDS, "Offsets of its changelog that the standby which is furthest behind has not read."),
     (STANDBY_BYTES, "Resident bytes of the standbys' versions stores."),
+    (STORE_DISK_BYTES, "Bytes of the versions store on disk."),
+    (RESTORE_REMAINING, "Offsets of the changelogs that restores under way have still to read."),
     (BUFFERED_BYTES, "Bytes of records polled and not yet processed."),
     (
         PARKED_CHANGES,
@@ -76,12 +79,15 @@ pub const REPLICATION_GAPS: &str = "driftless_replication_gaps_total";
 pub const APPLY_LAG_SECONDS: &str = "driftless_apply_lag_seconds";
 pub const HEARTBEAT_OVERDUE_PARTITIONS: &str = "driftless_heartbeat_overdue_partitions";
 pub const CLOCK_AHEAD_SECONDS: &str = "driftless_clock_ahead_seconds";
+pub const RESTORED_ENTRIES: &str = "driftless_restored_entries_total";
 pub const TASKS: &str = "driftless_tasks";
 pub const STORE_ENTRIES: &str = "driftless_store_entries";
 pub const STORE_BYTES: &str = "driftless_store_bytes";
 pub const STANDBY_TASKS: &str = "driftless_standby_tasks";
 pub const STANDBY_LAG_RECORDS: &str = "driftless_standby_lag_records";
 pub const STANDBY_BYTES: &str = "driftless_standby_bytes";
+pub const STORE_DISK_BYTES: &str = "driftless_store_disk_bytes";
+pub const RESTORE_REMAINING: &str = "driftless_restore_remaining_offsets";
 pub const BUFFERED_BYTES: &str = "driftless_buffered_bytes";
 pub const PARKED_CHANGES: &str = "driftless_parked_changes";
 pub const FRONTIER_AGE_SECONDS: &str = "driftless_frontier_age_seconds";

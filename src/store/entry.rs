@@ -55,6 +55,11 @@ impl Entry {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
+        Self::decode_with(bytes, |name| Region::new(name))
+    }
+
+    /// `region` makes a region of its name. There are few, so that whoever reads many entries can share them.
+    pub fn decode_with(bytes: &[u8], region: impl FnOnce(&str) -> Region) -> Result<Self, EntryError> {
         match bytes.first() {
             None => return Err(EntryError::Truncated(0)),
             Some(&FORMAT) => {}
@@ -69,7 +74,7 @@ impl Entry {
         Ok(Self {
             version: Version {
                 hlc: Hlc(number(0)),
-                origin: Region::new(std::str::from_utf8(origin).map_err(|_| EntryError::Origin)?),
+                origin: region(std::str::from_utf8(origin).map_err(|_| EntryError::Origin)?),
                 sequence: number(1),
             },
             content_hash: ContentHash(number(2)),

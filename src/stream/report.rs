@@ -88,6 +88,10 @@ impl ThreadReport {
         let sum = |of: fn(&TaskReport) -> usize| self.tasks.iter().map(of).sum::<usize>() as f64;
         metrics::gauge!(metric::STORE_ENTRIES).set(sum(|task| task.entries));
         metrics::gauge!(metric::STORE_BYTES).set(sum(|task| task.store_bytes));
+        let on_disk: u64 = self.tasks.iter().map(|task| task.store_disk_bytes).sum();
+        metrics::gauge!(metric::STORE_DISK_BYTES).set(on_disk as f64);
+        let remaining: i64 = self.tasks.iter().filter_map(|task| task.restore.as_ref()).map(|restore| restore.remaining).sum();
+        metrics::gauge!(metric::RESTORE_REMAINING).set(remaining as f64);
         metrics::gauge!(metric::BUFFERED_BYTES).set(sum(|task| task.buffered_bytes));
         for (_, spec) in collections.iter() {
             let waiting: u64 = self.tasks.iter().filter_map(|task| task.parked.get(&spec.name)).sum();
@@ -111,16 +115,34 @@ pub struct TaskReport {
     pub partition: i32,
     /// restoring, running or draining.
     pub state: &'static str,
+    /// While it is restoring and reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreReport>,
     pub sources: Vec<SourceReport>,
     /// Row keys known, tombstones included.
     pub entries: usize,
     pub store_bytes: usize,
+    pub store_disk_bytes: u64,
     pub buffered_bytes: usize,
     pub in_flight: usize,
     /// By collection: changes passed over because the vector store does not take its rows, and not yet judged.
     pub parked: BTreeMap<String, u64>,
     /// Wall time of the floor, in Unix ms.
     pub floor_ms: Option<i64>,
+}
+
+/// How far a restore has come, in offsets of the changelog, how fast it is, and how long it will still take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestoreReport {
+    /// Where it began: after the log's first offset, a store was kept.
+    pub from_offset: i64,
+    pub next_offset: i64,
+    pub end_offset: i64,
+    pub remaining: i64,
+    pub percent: u8,
+    pub entries_read: u64,
+    pub entries_per_second: u64,
+    pub eta_seconds: Option<u64>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -184,9 +206,11 @@ impl TaskReport {
             task: task.id().to_string(),
             partition: task.id().partition,
             state,
+            restore: None,
             sources,
             entries: task.store().len(),
             store_bytes: task.store().memory_bytes(),
+            store_disk_bytes: task.store().disk_bytes(),
             buffered_bytes: task.buffered_bytes(),
             in_flight: task.items_in_flight(),
             parked: task.parked(),
@@ -194,14 +218,16 @@ impl TaskReport {
         }
     }
 
-    pub fn restoring(task: TaskId) -> Self {
+    pub fn restoring(task: TaskId, restore: Option<RestoreReport>) -> Self {
         Self {
             task: task.to_string(),
             partition: task.partition,
             state: "restoring",
+            restore,
             sources: Vec::new(),
             entries: 0,
             store_bytes: 0,
+            store_disk_bytes: 0,
             buffered_bytes: 0,
             in_flight: 0,
             parked: BTreeMap::new(),

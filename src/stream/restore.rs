@@ -5,6 +5,7 @@
 //! be known to hold what the log held there ([`StoreOf`]) and if the log still has all that came since.
 
 pub mod image;
+pub mod meter;
 
 use crate::base::error::{Error, Result};
 use crate::base::ids::{Region, TaskId, TopicId, TopicPartition};
@@ -19,6 +20,7 @@ use crate::task::settings::TaskTopics;
 use crate::task::settlement::Mark;
 use crate::task::stream_task::{Restored, SourceStart};
 use image::{Finished, Image};
+use meter::Meter;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -38,6 +40,8 @@ pub struct RestoreRequest {
     /// How long a changelog remembers that a key was forgotten (its topic's `delete.retention.ms`).
     pub horizon: Duration,
     pub safety_window: Duration,
+    /// Told how far it is.
+    pub meter: Arc<Meter>,
     /// Set when nobody waits for it any more.
     pub cancelled: Arc<AtomicBool>,
 }
@@ -151,6 +155,8 @@ impl Restore {
         };
         if reading.tail.position() < reading.end {
             reading.tail.read(reader, reading.end)?;
+            let entries = reading.tail.image.entries_read() - reading.begun.entries_before;
+            self.request.meter.reach(reading.tail.position(), entries);
             return Ok(None);
         }
         reader.close();
@@ -189,6 +195,7 @@ impl Restore {
         }
         if let Some(Ahead { tail, begun }) = self.ahead.take() {
             let begun = begun.unwrap_or_else(|| Begun::from_standby(&tail));
+            self.request.meter.begin(tail.position(), bounds.end);
             self.state = State::Reading(Reading { tail, end: bounds.end, partitions, begun });
         }
         Ok(())

@@ -104,6 +104,11 @@ impl Standbys {
         self.lock().ended = true;
     }
 
+    /// Closes the standbys' stores, which stay where they outlive the process.
+    pub fn let_go(&self) {
+        self.lock().kept.clear();
+    }
+
     /// What has been read of a task that is this process' own from now on. Waits for the chunk that is being read.
     pub(super) fn claim(&self, task: TaskId) -> Option<Tail> {
         let kept = self.lock().kept.remove(&task)?;

@@ -11,6 +11,7 @@
 
 mod carry;
 mod membership;
+mod restoring;
 
 use crate::base::error::{Error, Remedy, Result};
 use crate::base::ids::TaskId;
@@ -27,9 +28,9 @@ use crate::task::metrics::Totals;
 use crate::task::stream_task::StreamTask;
 use crate::topology::build::Topology;
 use membership::PendingRelease;
+use restoring::Asked;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Waits between restarts of a task that does not get on.
@@ -67,7 +68,7 @@ enum Slot {
     Restoring {
         life: u32,
         ask_at: Duration,
-        asked: Option<Arc<AtomicBool>>,
+        asked: Option<Asked>,
     },
     Active {
         task: Box<StreamTask>,
@@ -86,7 +87,7 @@ enum Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreOrigin {
     /// From a standby, which had read all but the last of the changelog.
-    pub warm: bool,
+    pub from_standby: bool,
     /// The end of the versions changelog up to which it was read.
     pub up_to: i64,
 }
@@ -379,9 +380,11 @@ impl StreamThread {
     }
 
     fn tick(&mut self, now: Now) {
-        for slot in self.slots.values_mut() {
-            if let Slot::Active { task, .. } | Slot::Draining { task, .. } = slot {
-                task.tick(now, &mut self.commands);
+        for (id, slot) in &mut self.slots {
+            match slot {
+                Slot::Active { task, .. } | Slot::Draining { task, .. } => task.tick(now, &mut self.commands),
+                Slot::Restoring { asked: Some(asked), .. } => asked.look(*id, now.monotonic),
+                Slot::Restoring { asked: None, .. } => {}
             }
         }
     }
@@ -417,7 +420,7 @@ impl StreamThread {
         let mut report = ThreadReport { joined: self.joined, tasks: Vec::new(), totals: self.ended.clone() };
         for (id, slot) in &self.slots {
             report.tasks.push(match slot {
-                Slot::Restoring { .. } => TaskReport::restoring(*id),
+                Slot::Restoring { asked, .. } => TaskReport::restoring(*id, asked.as_ref().and_then(Asked::report).cloned()),
                 Slot::Active { task, .. } => TaskReport::of(task, "running", now),
                 Slot::Draining { task, .. } => TaskReport::of(task, "draining", now),
             });

@@ -8,7 +8,6 @@ use driftless::base::ids::{Region, RowKey, TaskId};
 use driftless::merge::version::{ContentHash, Version};
 use driftless::port::log::LogReader;
 use driftless::store::entry::{Entry, FORGOTTEN_HEADER, version_text};
-use driftless::store::memory::MemoryStores;
 use driftless::store::progress::{PROGRESS_KEY, Progress, SourceProgress};
 use driftless::stream::restore::{Restore, RestoreRequest, RestoreResult};
 use driftless::task::settings::TaskTopics;
@@ -45,10 +44,11 @@ pub fn request(world: &World) -> RestoreRequest {
         topics: TaskTopics::new(names, task),
         sources: vec![(Region::new("eu"), names.local(0)), (Region::new("us"), names.mirror(&Region::new("us"), 0))],
         collections: world.settings.collections.clone(),
-        stores: Arc::new(MemoryStores),
+        stores: world.stores.clone(),
         now: world.now(),
         horizon: world.settings.horizon,
         safety_window: world.settings.task.safety_window,
+        meter: Arc::default(),
         cancelled: Arc::default(),
     }
 }

@@ -219,7 +219,7 @@ fn f30_a_task_fails_over_to_its_standby_and_goes_on_at_once() {
     world.run_in_steps(&mut [&mut other], 11_000, 500);
     world.settle(&mut [&mut other]);
     assert_oracle(&world, &[], "after the fail-over");
-    let origins: Vec<bool> = (0..2).map(|partition| other.store_origin(partition).expect("it runs").warm).collect();
+    let origins: Vec<bool> = (0..2).map(|partition| other.store_origin(partition).expect("it runs").from_standby).collect();
     assert_eq!(origins.iter().filter(|warm| **warm).count(), 1, "the one that it has had all along began cold");
     assert!(standbys(&other).is_empty(), "nobody is left to stand by for");
 }

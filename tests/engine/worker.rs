@@ -9,7 +9,6 @@ use driftless::adapter::embedded::{EmbeddedConsumer, EmbeddedGroupView, Embedded
 use driftless::base::ids::{Region, TaskId};
 use driftless::base::time::Now;
 use driftless::record::schema::{SchemaLookup, SchemaSource};
-use driftless::store::memory::MemoryStores;
 use driftless::stream::report::{SourceReport, TaskReport, ThreadReport};
 use driftless::stream::restorer::{Restorer, Stepped};
 use driftless::stream::standby::{StandbyKeeper, StandbySettings, Standbys};
@@ -68,7 +67,7 @@ impl Worker {
             appender: Box::new(FaultyAppender(appends.clone())),
             vectors: Box::new(FaultyStore(store.clone())),
             schemas: Box::new(Schemas { known: EmbeddedSchemas::default(), silent: silent_registries.clone() }),
-            stores: Arc::new(MemoryStores),
+            stores: world.stores.clone(),
         };
         Self {
             stream: StreamThread::new(world.settings.clone(), world.topology.clone(), ports, handle),
@@ -103,6 +102,11 @@ impl Worker {
     /// A round in which the restorer gets nowhere.
     pub fn round_without_restorer(&mut self, now: Now) -> Round {
         self.stream.run_once(now).expect("nothing here is fatal")
+    }
+
+    /// One step of the restorer's.
+    pub fn step_restorer(&mut self) {
+        self.restorer.run_once(&mut self.reader);
     }
 
     /// Asks for a graceful stop.
@@ -170,7 +174,7 @@ impl StandbyLine {
             process,
             topics: world.settings.topics.clone(),
             collections: world.settings.collections.clone(),
-            stores: Arc::new(MemoryStores),
+            stores: world.stores.clone(),
             horizon: world.settings.horizon,
         };
         Self {

@@ -10,7 +10,7 @@
 //! their order.
 
 use crate::base::error::{Error, Result};
-use crate::base::ids::RowKey;
+use crate::base::ids::{CollectionId, Region, RowKey};
 use crate::merge::version::Version;
 use crate::record::collection::Collections;
 use crate::record::raw::RawRecord;
@@ -31,6 +31,9 @@ pub struct Image {
     position: Option<Position>,
     entries_read: u64,
     unreadable: u64,
+    /// Of the record before: the next one's are nearly always the same.
+    last_collection: Option<CollectionId>,
+    last_origin: Region,
 }
 
 struct Unanswered {
@@ -60,8 +63,17 @@ impl Image {
             Some(applied) => (Some(applied.position), applied.progress),
             None => (None, None),
         };
-        let unanswered = HashMap::new();
-        Self { collections, store: opened.store, progress, unanswered, position, entries_read: 0, unreadable: 0 }
+        Self {
+            collections,
+            store: opened.store,
+            progress,
+            unanswered: HashMap::new(),
+            position,
+            entries_read: 0,
+            unreadable: 0,
+            last_collection: None,
+            last_origin: Region::new(""),
+        }
     }
 
     pub fn store(&self) -> &dyn VersionStore {
@@ -127,14 +139,16 @@ impl Image {
     }
 
     fn apply_entry(&mut self, record: &RawRecord) -> Result<()> {
-        let key = record.key.as_deref().and_then(|key| row_key::parse(key, &self.collections).ok());
+        let near = self.last_collection;
+        let key = record.key.as_deref().and_then(|key| row_key::parse_near(key, &self.collections, near).ok());
         let Some(key) = key else {
             self.unreadable += 1;
             return Ok(());
         };
+        self.last_collection = Some(key.collection);
         self.entries_read += 1;
         match &record.value {
-            Some(value) => match Entry::decode(value) {
+            Some(value) => match self.decode(value) {
                 Ok(entry) => self.put(key, entry, record),
                 // Without it an older change would win: better no task than a wrong one.
                 Err(error @ EntryError::UnknownFormat(_)) => return Err(Error::refuse(error)),
@@ -152,12 +166,20 @@ impl Image {
         Ok(())
     }
 
+    fn decode(&mut self, value: &[u8]) -> std::result::Result<Entry, EntryError> {
+        let last = &self.last_origin;
+        let origin = |name: &str| if name == last.as_str() { last.clone() } else { Region::new(name) };
+        let entry = Entry::decode_with(value, origin)?;
+        if entry.version.origin != *last {
+            self.last_origin = entry.version.origin.clone();
+        }
+        Ok(entry)
+    }
+
     fn apply_progress(&mut self, record: &RawRecord) -> Result<()> {
         match record.value.as_deref().map(Progress::decode) {
-            Some(Ok(progress)) if self.progress.as_ref().is_none_or(|held| progress.epoch >= held.epoch) => {
-                self.progress = Some(progress);
-            }
-            Some(Ok(_)) => {}
+            Some(Ok(progress)) if self.progress.as_ref().is_some_and(|held| progress.epoch < held.epoch) => {}
+            Some(Ok(progress)) => self.progress = Some(progress),
             Some(Err(error @ ProgressError::UnknownFormat(_))) => return Err(Error::refuse(error)),
             Some(Err(error)) => {
                 tracing::error!(topic = %record.topic, partition = record.partition, offset = record.offset, %error, "a progress record can't be read");

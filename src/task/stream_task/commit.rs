@@ -33,12 +33,12 @@ pub(super) struct Committing {
     /// Settled offsets of the last progress record that was appended, what it says is suspected, and whether it is
     /// acknowledged.
     appended: Option<(Vec<i64>, Option<i64>)>,
-    /// The progress record under way, and when it was appended.
-    under_way: Option<(Progress, UnixMs)>,
+    /// The progress record under way.
+    under_way: Option<Progress>,
     /// Somebody else has written here to the versions changelog: the store's position stays before that for the rest of
     /// this life. Whoever restores from it reads again what we have answered or left for later.
     held_back: Option<Position>,
-    /// When the last progress record was appended that the log has acknowledged, or this life began.
+    /// The log's own time at the last progress record that it has acknowledged.
     kept_at: UnixMs,
     in_flight: bool,
     phase: Phase,
@@ -60,6 +60,15 @@ enum Phase {
     Closed,
 }
 
+/// Long ago: whoever goes by it takes no risk.
+const UNKNOWN_TIME: UnixMs = UnixMs(0);
+
+/// Nothing that the changelog takes from now on has an earlier time, by the clock of the brokers that keep both: the
+/// region's own changes are settled up to here, its heartbeats among them.
+fn log_time(own_frontier: Option<UnixMs>) -> UnixMs {
+    own_frontier.unwrap_or(UNKNOWN_TIME)
+}
+
 impl Committing {
     pub fn new(restored: &Restored, now: Now) -> Self {
         Self {
@@ -74,7 +83,7 @@ impl Committing {
             appended: None,
             under_way: None,
             held_back: restored.held_back,
-            kept_at: now.wall,
+            kept_at: restored.sources.first().map_or(UNKNOWN_TIME, |own| log_time(own.frontier)),
             in_flight: false,
             phase: Phase::Opening,
             next_commit: now.monotonic,
@@ -139,7 +148,7 @@ impl StreamTask {
             self.committing.phase = Phase::Closing;
         }
         self.committing.in_flight = true;
-        self.committing.under_way = Some((progress, now.wall));
+        self.committing.under_way = Some(progress);
         self.committing.next_commit = now.monotonic + self.settings.commit_interval;
         self.committing.appended = Some(said);
         let to = self.topics.versions_changelog.clone();
@@ -149,7 +158,8 @@ impl StreamTask {
     /// The log has acknowledged a progress record at `offset`. What was appended before it is acknowledged too, so the
     /// store holds it all, and may say so.
     pub(super) fn keep_position(&mut self, offset: i64) -> Result<()> {
-        let Some((progress, at)) = self.committing.under_way.take() else { return Ok(()) };
+        let Some(progress) = self.committing.under_way.take() else { return Ok(()) };
+        let at = progress.sources.first().map_or(UNKNOWN_TIME, |own| log_time(own.frontier));
         let position = self.committing.held_back.unwrap_or(Position { next_offset: offset + 1, at });
         self.committing.kept_at = at;
         self.store.commit(&Applied { position, progress: Some(progress) })

@@ -356,9 +356,6 @@ impl StreamTask {
 fn agrees(stored: Option<&StoredVersion>, entry: &Entry) -> bool {
     match stored {
         None => entry.tombstone,
-        Some(stored) => {
-            let version = Version { hlc: stored.hlc, origin: stored.origin.clone(), sequence: stored.sequence };
-            !entry.tombstone && version == entry.version
-        }
+        Some(stored) => !entry.tombstone && stored.version.as_ref() == Some(&entry.version),
     }
 }

@@ -184,6 +184,7 @@ pub(super) fn bury(world: &mut World, region: usize, index: usize) {
     worker.lines.orphan(LOST_PERCENT);
     let id = worker.id;
     world.trace.note(world.now(), "worker is dead", &[id], || format!("worker {id}"));
+    world.regions[region].disks.extend(worker.disk.clone());
     world.regions[region].wrecks.push(worker.lines.clone());
 }
 

@@ -9,11 +9,13 @@ use super::region::SimRegion;
 use super::registry::{SilentRegistries, SimSchemas};
 use super::store_line::{SimStore, StoreLine, StoreParts};
 use super::trace::Trace;
+use crate::adapter::embedded::stores::KeptStores;
 use crate::adapter::embedded::{EmbeddedConsumer, EmbeddedGroupView, EmbeddedReader};
 use crate::base::error::Result;
 use crate::base::ids::{TaskId, TopicPartition};
 use crate::base::time::{Clock, Now};
 use crate::port::log::Wake;
+use crate::store::Stores;
 use crate::store::memory::MemoryStores;
 use crate::stream::report::ThreadReport;
 use crate::stream::restorer::{Restorer, Stepped};
@@ -122,6 +124,8 @@ pub(super) struct SimWorker {
     pub id: u64,
     pub clock: NodeClock,
     pub lines: Lines,
+    /// What its machine keeps, if it keeps anything.
+    pub disk: Option<KeptStores>,
     pub interrupt: Interrupt,
     pub paused_until: Option<Duration>,
     /// It is to be stopped by a signal: with rows under way, or at the latest then.
@@ -155,6 +159,7 @@ pub(super) struct WorkerParts<'a> {
     pub queue_max: usize,
     pub standby_replicas: usize,
     pub session_timeout: Duration,
+    pub disk: Option<KeptStores>,
     pub trace: Trace,
     pub random: SplitMix64,
 }
@@ -168,13 +173,13 @@ struct StandbyLine {
     next_step: Duration,
 }
 
-fn standby_settings(settings: &StreamSettings, replicas: usize, process: &str) -> StandbySettings {
+fn standby_settings(settings: &StreamSettings, replicas: usize, process: &str, stores: Arc<dyn Stores>) -> StandbySettings {
     StandbySettings {
         replicas,
         process: process.to_owned(),
         topics: settings.topics.clone(),
         collections: settings.collections.clone(),
-        stores: Arc::new(MemoryStores),
+        stores,
         horizon: settings.horizon,
     }
 }
@@ -207,21 +212,28 @@ impl StandbyLine {
     }
 }
 
+fn stores_on(disk: Option<&KeptStores>) -> Arc<dyn Stores> {
+    match disk {
+        Some(disk) => Arc::new(disk.clone()),
+        None => Arc::new(MemoryStores),
+    }
+}
+
 impl SimWorker {
     pub fn start(parts: WorkerParts<'_>) -> Self {
-        let WorkerParts { id, region, settings, topology, timeline, registries, session_timeout, trace, mut random, .. } = parts;
+        let WorkerParts { id, region, settings, topology, timeline, registries, disk, mut random, .. } = parts;
+        let WorkerParts { queue_max, standby_replicas, session_timeout, trace, .. } = parts;
         let skew_ms = random.between(0, 60_000) as i64 - 30_000;
         let clock = NodeClock::new(&timeline, skew_ms);
         let interrupt = Interrupt::new(clock.clone());
         let woken = Arc::new(AtomicBool::new(false));
-        let wake: Wake = {
-            let woken = woken.clone();
-            Arc::new(move || woken.store(true, Ordering::Relaxed))
-        };
-        let lines = Lines::new(region, &interrupt, &trace, &mut random, parts.queue_max, id);
+        let flag = woken.clone();
+        let wake: Wake = Arc::new(move || flag.store(true, Ordering::Relaxed));
+        let lines = Lines::new(region, &interrupt, &trace, &mut random, queue_max, id);
         let process = format!("worker-{id}");
-        let standby = (parts.standby_replicas > 0).then(|| {
-            let settings = standby_settings(&settings, parts.standby_replicas, &process);
+        let stores = stores_on(disk.as_ref());
+        let standby = (standby_replicas > 0).then(|| {
+            let settings = standby_settings(&settings, standby_replicas, &process, stores.clone());
             StandbyLine::new(settings, region, &lines, random.fork(), timeline.now())
         });
         let standbys = standby.as_ref().map(|line| line.standbys.clone());
@@ -246,12 +258,13 @@ impl SimWorker {
             appender: Box::new(SimAppender { line: lines.log.clone(), now: timeline.clone() }),
             vectors: Box::new(SimStore { line: lines.store.clone(), now: timeline.clone() }),
             schemas: Box::new(SimSchemas::new(registries)),
-            stores: Arc::new(MemoryStores),
+            stores,
             clock: Box::new(clock.clone()),
         };
         Self {
             id,
             clock,
+            disk,
             interrupt,
             paused_until: None,
             pause: None,
@@ -323,7 +336,7 @@ impl SimWorker {
         for partition in 0..self.partitions {
             let task = TaskId { shard: 0, partition };
             let Some((origin, store)) = self.stream.store_origin(task).zip(self.stream.store(task)) else { continue };
-            if origin.warm && self.looked_at.insert((partition, origin.up_to)) {
+            if origin.from_standby && self.looked_at.insert((partition, origin.up_to)) {
                 self.trace.count("task went on from a standby", 1);
                 let changelog = TopicPartition::new(self.changelog.clone(), partition);
                 let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
