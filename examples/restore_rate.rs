@@ -208,14 +208,14 @@ impl Bench {
             sources: Vec::new(),
             collections: self.collections.clone(),
             stores,
-            now: SystemClock::start().now(),
             horizon: Duration::from_secs(86_400),
             safety_window: Duration::from_secs(30),
             meter: Arc::new(Meter::default()),
             cancelled: Arc::default(),
         });
+        let clock = SystemClock::start();
         loop {
-            if let Some(result) = restore.step(&mut reader as &mut dyn LogReader).expect("Kafka answers") {
+            if let Some(result) = restore.step(&mut reader as &mut dyn LogReader, clock.now()).expect("Kafka answers") {
                 let took = start.elapsed();
                 for warning in &result.warnings {
                     println!("{warning}");

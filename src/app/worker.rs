@@ -172,12 +172,12 @@ fn run_threads(
             .spawn(run)
             .map_err(|error| Error::fatal(format_args!("no stream thread: {error}")))?;
     }
-    supervise(&mut events, watches)
+    supervise(&mut events, watches, shared.standbys.as_ref())
 }
 
 /// The first signal, or the first thread that fails, stops all threads in good order; a second signal ends the
 /// process at once.
-fn supervise(events: &mut mpsc::UnboundedReceiver<Event>, watches: &[Watch]) -> Result<Exit> {
+fn supervise(events: &mut mpsc::UnboundedReceiver<Event>, watches: &[Watch], standbys: Option<&Standbys>) -> Result<Exit> {
     let mut running = watches.len();
     let mut stopping = false;
     let mut failure = None;
@@ -197,6 +197,10 @@ fn supervise(events: &mut mpsc::UnboundedReceiver<Event>, watches: &[Watch]) -> 
         stopping = true;
         for watch in watches {
             watch.stop();
+        }
+        // Nobody will need them any more, and whoever reads takes time from what is under way.
+        if let Some(standbys) = standbys {
+            standbys.end();
         }
     }
     failure.map_or(Ok(Exit::DONE), Err)
@@ -233,7 +237,7 @@ fn run_thread(
     let mut reader = KafkaLogReader::new(&kafka)?;
     let reading = thread::Builder::new()
         .name(format!("restore-{index}"))
-        .spawn(move || drive_restorer(restorer, &mut reader))
+        .spawn(move || drive_restorer(restorer, &mut reader, &clock))
         .map_err(|error| Error::fatal(format_args!("no restore thread: {error}")))?;
     let ports = Ports {
         consumer: Box::new(KafkaGroupConsumer::new(&kafka, &subscriptions, wake.clone())?),

@@ -81,9 +81,9 @@ pub fn drive(mut stream: StreamThread, clock: &dyn Clock, watch: &Watch) -> Resu
 }
 
 /// Steps a restorer until no stream thread is left.
-pub fn drive_restorer(mut restorer: Restorer, reader: &mut dyn LogReader) {
+pub fn drive_restorer(mut restorer: Restorer, reader: &mut dyn LogReader, clock: &dyn Clock) {
     loop {
-        match restorer.run_once(reader) {
+        match restorer.run_once(reader, clock.now()) {
             Stepped::Worked => {}
             Stepped::Failing => thread::park_timeout(RETRY_WAIT),
             Stepped::Idle if restorer.wait() => {}

@@ -35,8 +35,6 @@ pub struct RestoreRequest {
     pub sources: Vec<(Region, Arc<str>)>,
     pub collections: Arc<Collections>,
     pub stores: Arc<dyn Stores>,
-    /// When it was asked for.
-    pub now: Now,
     /// How long a changelog remembers that a key was forgotten (its topic's `delete.retention.ms`).
     pub horizon: Duration,
     pub safety_window: Duration,
@@ -58,16 +56,11 @@ pub struct RestoreResult {
     pub from_standby: bool,
 }
 
-/// Of a restore that goes on from what it has read although the log could not be reached meanwhile. Each attempt takes
-/// half a minute at most, so this many are over well before the log lets go of nulls.
-const ATTEMPTS_MAX: u32 = 1_000;
-
 /// A restore under way: [`Restore::step`] reads one chunk.
 pub struct Restore {
     pub request: RestoreRequest,
     /// What has been read before.
     ahead: Option<Ahead>,
-    attempts: u32,
     state: State,
 }
 
@@ -109,7 +102,7 @@ impl Begun {
 
 impl Restore {
     pub fn new(request: RestoreRequest) -> Self {
-        Self { request, ahead: None, attempts: 0, state: State::Begin }
+        Self { request, ahead: None, state: State::Begin }
     }
 
     /// It is reading, and holds the reader's position.
@@ -135,22 +128,19 @@ impl Restore {
         }
     }
 
-    /// The same after the log could not be reached: what has been read is not read again.
+    /// The same after the log could not be reached: what has been read is not read again, unless that took so long that
+    /// the log no longer leads on from there.
     pub fn begin_again(mut self) -> Self {
         if let State::Reading(reading) = std::mem::replace(&mut self.state, State::Begin) {
             self.ahead = Some(Ahead { tail: reading.tail, begun: Some(reading.begun) });
-        }
-        self.attempts += 1;
-        if self.attempts == ATTEMPTS_MAX {
-            (self.ahead, self.attempts) = (None, 0);
         }
         self
     }
 
     /// One step; `None` while there is more to do. After a retryable error it is to [begin again](Self::begin_again).
-    pub fn step(&mut self, reader: &mut dyn LogReader) -> Result<Option<RestoreResult>> {
+    pub fn step(&mut self, reader: &mut dyn LogReader, now: Now) -> Result<Option<RestoreResult>> {
         let State::Reading(reading) = &mut self.state else {
-            self.begin(reader)?;
+            self.begin(reader, now)?;
             return Ok(None);
         };
         if reading.tail.position() < reading.end {
@@ -168,14 +158,14 @@ impl Restore {
     }
 
     /// The end is asked for now that the partition is ours: a former owner may have written until a moment ago.
-    fn begin(&mut self, reader: &mut dyn LogReader) -> Result<()> {
+    fn begin(&mut self, reader: &mut dyn LogReader, now: Now) -> Result<()> {
         let (partitions, topic_id) = self.check_topics(reader)?;
         let changelog = self.request.topics.versions_changelog.clone();
         let bounds = reader.bounds(&changelog)?;
-        let RestoreRequest { task, collections, stores, horizon, now, .. } = self.request.clone();
+        let RestoreRequest { task, collections, stores, horizon, .. } = self.request.clone();
         let of = StoreOf { task, changelog, topic_id, collections, horizon };
         let tail = match self.ahead.as_ref().map(|ahead| &ahead.tail) {
-            Some(tail) => match why_not(tail, reader, &of, bounds, now)? {
+            Some(tail) => match tail.why_not(reader, &of, bounds, now)? {
                 None => None,
                 Some(why) => {
                     self.ahead = None;
@@ -250,14 +240,6 @@ impl Restore {
         };
         let entries_read = entries_read - entries_before;
         RestoreResult { restored, partitions, warnings, entries_read, warm_from, from_standby }
-    }
-}
-
-/// Why what was read before can't be built on.
-fn why_not(tail: &Tail, reader: &mut dyn LogReader, of: &StoreOf, bounds: Bounds, now: Now) -> Result<Option<String>> {
-    match tail.doubt(of.topic_id.as_ref(), bounds, now, of.horizon) {
-        None => tail.has_lost_its_place(reader, bounds),
-        doubt => Ok(doubt),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::base::error::{Error, Remedy, Result};
 use crate::base::ids::{TaskId, TopicPartition};
+use crate::base::time::Now;
 use crate::port::log::{Bounds, LogReader, Wake};
 use crate::record::raw::RawRecord;
 use crate::stream::restore::{Restore, RestoreRequest, RestoreResult};
@@ -119,7 +120,7 @@ impl Restorer {
 
     /// Takes new requests in, then does one step of the job in front. Reads and checks are short and go before
     /// restores, so that running tasks don't wait for one that starts.
-    pub fn run_once(&mut self, reader: &mut dyn LogReader) -> Stepped {
+    pub fn run_once(&mut self, reader: &mut dyn LogReader, now: Now) -> Stepped {
         loop {
             match self.requests.try_recv() {
                 Ok(request) => self.accept(request),
@@ -130,7 +131,7 @@ impl Restorer {
         }
         let Some(job) = self.jobs.pop_front() else { return Stepped::Idle };
         match job {
-            Job::Restore(restore) => self.step_restore(restore, reader),
+            Job::Restore(restore) => self.step_restore(restore, reader, now),
             Job::Other(request) => match answer(&request, reader) {
                 Ok(reply) => {
                     self.reply(reply);
@@ -168,7 +169,7 @@ impl Restorer {
         }
     }
 
-    fn step_restore(&mut self, mut restore: Box<Restore>, reader: &mut dyn LogReader) -> Stepped {
+    fn step_restore(&mut self, mut restore: Box<Restore>, reader: &mut dyn LogReader, now: Now) -> Stepped {
         let (task, life) = (restore.request.task, restore.request.life);
         if restore.request.cancelled.load(Ordering::Acquire) {
             reader.close();
@@ -178,7 +179,7 @@ impl Restorer {
         if let Some(tail) = self.standbys.as_ref().filter(|_| restore.is_cold()).and_then(|standbys| standbys.claim(task)) {
             restore.go_on_from(tail);
         }
-        match restore.step(reader) {
+        match restore.step(reader, now) {
             Ok(None) => {
                 self.jobs.push_front(Job::Restore(restore));
                 Stepped::Worked

@@ -109,10 +109,11 @@ impl Standbys {
         self.lock().kept.clear();
     }
 
-    /// What has been read of a task that is this process' own from now on. Waits for the chunk that is being read.
+    /// What has been read of a task that is this process' own from now on. Waits for the chunk that is being read; where
+    /// the keeper has panicked in the middle of one, there is nothing to be had.
     pub(super) fn claim(&self, task: TaskId) -> Option<Tail> {
         let kept = self.lock().kept.remove(&task)?;
-        let mut standby = kept.standby.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut standby = kept.standby.lock().ok()?;
         standby.claimed = true;
         standby.tail.take()
     }

@@ -93,24 +93,41 @@ impl Tail {
         self.whole_at = now;
     }
 
-    /// Why it can't be gone on from: it may hold what the log does not. A look at the bounds is enough to go on reading;
-    /// whoever is to act on it looks at [the record](Self::has_lost_its_place) too.
-    pub(super) fn doubt(&self, topic_id: Option<&TopicId>, bounds: Bounds, now: Now, horizon: Duration) -> Option<String> {
-        if let (Some(known), Some(found)) = (&self.topic_id, topic_id)
-            && known != found
-        {
-            return Some(format!("{} was created again: its id was {known} and is {found}", self.changelog));
+    /// Why it can't be built on. Whoever acts on it asks this; [`doubt`](Self::doubt) is enough to read on.
+    pub(super) fn why_not(&self, reader: &mut dyn LogReader, of: &StoreOf, bounds: Bounds, now: Now) -> Result<Option<String>> {
+        match (&self.topic_id, &of.topic_id) {
+            (known, found) if known == found => self.doubt(reader, bounds, now, of.horizon),
+            (Some(known), Some(found)) => {
+                Ok(Some(format!("{} was created again: its id was {known} and is {found}", self.changelog)))
+            }
+            _ => Ok(Some(format!("nothing proves that {} is still the topic it was: it has no id", self.changelog))),
         }
-        if let Some(outside) = is_outside(&self.changelog, self.position, bounds) {
-            return Some(outside);
+    }
+
+    /// Why it can't be read on: it may hold what the log does not, or lack what the log holds.
+    pub(super) fn doubt(
+        &self,
+        reader: &mut dyn LogReader,
+        bounds: Bounds,
+        now: Now,
+        horizon: Duration,
+    ) -> Result<Option<String>> {
+        let outside = is_outside(&self.changelog, self.position, bounds);
+        match outside.or_else(|| self.stood_still(now, horizon)) {
+            None => self.has_lost_its_place(reader, bounds),
+            doubt => Ok(doubt),
         }
+    }
+
+    fn stood_still(&self, now: Now, horizon: Duration) -> Option<String> {
         let wall_ms = now.wall.since_ms(self.whole_at.wall).max(0).unsigned_abs();
         let away = now.since(self.whole_at).max(Duration::from_millis(wall_ms));
         (away > usable(horizon)).then(|| too_old(&self.changelog, away))
     }
 
-    /// Is there another record now where the last one was read? A log that loses its end grows again, past our position.
-    pub(super) fn has_lost_its_place(&self, reader: &mut dyn LogReader, bounds: Bounds) -> Result<Option<String>> {
+    /// Is there another record now where the last one was read? A log that loses its end grows again, past our position;
+    /// and once something was read behind it, that looks right by itself.
+    fn has_lost_its_place(&self, reader: &mut dyn LogReader, bounds: Bounds) -> Result<Option<String>> {
         let Some((offset, appended_at, mark)) = self.last else { return Ok(None) };
         let found = record_at(reader, &self.changelog, offset, bounds.first)?;
         let other = found.is_some_and(|record| record.appended_at != appended_at || fingerprint(&record) != mark);

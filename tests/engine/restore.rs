@@ -45,7 +45,6 @@ pub fn request(world: &World) -> RestoreRequest {
         sources: vec![(Region::new("eu"), names.local(0)), (Region::new("us"), names.mirror(&Region::new("us"), 0))],
         collections: world.settings.collections.clone(),
         stores: world.stores.clone(),
-        now: world.now(),
         horizon: world.settings.horizon,
         safety_window: world.settings.task.safety_window,
         meter: Arc::default(),
@@ -62,7 +61,7 @@ fn restore_until(world: &World, between: impl Fn(&World)) -> RestoreResult {
     let mut restore = Restore::new(request(world));
     let mut reader = EmbeddedReader::new(world.broker.clone());
     for step in 0..20 {
-        if let Some(result) = restore.step(&mut reader as &mut dyn LogReader).expect("the topics are there") {
+        if let Some(result) = restore.step(&mut reader as &mut dyn LogReader, world.now()).expect("the topics are there") {
             return result;
         }
         if step == 0 {

@@ -4,16 +4,21 @@ use crate::oracle::assert_oracle;
 use crate::restore::{entry, held, request, restore, version, write_entry};
 use crate::worker::{StandbyLine, Worker};
 use crate::world::{APPLICATION, World};
-use driftless::adapter::embedded::broker::{Compaction, Message, TimestampType};
+use driftless::adapter::embedded::broker::{Compaction, Message};
 use driftless::adapter::embedded::{EmbeddedConsumer, EmbeddedReader};
-use driftless::base::ids::RowKey;
+use driftless::base::error::Result;
+use driftless::base::ids::{RowKey, TopicPartition};
+use driftless::base::time::UnixMs;
+use driftless::port::log::{Bounds, LogReader, TopicDescription};
+use driftless::record::raw::RawRecord;
 use driftless::store::entry::Entry;
 use driftless::store::progress::{PROGRESS_KEY, Progress};
-use driftless::stream::restore::RestoreResult;
+use driftless::stream::restore::{Restore, RestoreResult};
 use driftless::stream::restorer::{Reply, Request, Restorer, RestorerHandle, Stepped};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -49,11 +54,60 @@ impl Keeper {
 
     fn promote(&mut self, world: &World) -> RestoreResult {
         self.handle.ask(Request::Restore(request(world))).unwrap();
-        while self.restorer.run_once(&mut self.reader) == Stepped::Worked {}
+        while self.restorer.run_once(&mut self.reader, world.now()) == Stepped::Worked {}
         match self.handle.poll() {
             Some(Reply::Restored { result, .. }) => *result,
             _ => panic!("the restore does not end"),
         }
+    }
+}
+
+/// A reader to which something happens just before one of its calls.
+struct Interposed {
+    inner: EmbeddedReader,
+    world: World,
+    calls_left: u32,
+    happens: Option<Box<dyn FnOnce(&World) + Send>>,
+}
+
+impl Interposed {
+    fn at(world: &World, call: u32, happens: impl FnOnce(&World) + Send + 'static) -> Box<Self> {
+        let inner = EmbeddedReader::new(world.broker.clone());
+        Box::new(Self { inner, world: world.clone(), calls_left: call, happens: Some(Box::new(happens)) })
+    }
+
+    fn inner(&mut self) -> &mut EmbeddedReader {
+        self.calls_left = self.calls_left.saturating_sub(1);
+        if let Some(happens) = self.happens.take_if(|_| self.calls_left == 0) {
+            happens(&self.world);
+        }
+        &mut self.inner
+    }
+}
+
+impl LogReader for Interposed {
+    fn describe(&mut self, topic: &str) -> Result<Option<TopicDescription>> {
+        self.inner().describe(topic)
+    }
+
+    fn bounds(&mut self, partition: &TopicPartition) -> Result<Bounds> {
+        self.inner().bounds(partition)
+    }
+
+    fn offset_at(&mut self, partition: &TopicPartition, at: UnixMs) -> Result<i64> {
+        self.inner().offset_at(partition, at)
+    }
+
+    fn open(&mut self, partition: &TopicPartition, offset: i64) -> Result<()> {
+        self.inner().open(partition, offset)
+    }
+
+    fn read(&mut self, records: &mut Vec<RawRecord>) -> Result<i64> {
+        self.inner().read(records)
+    }
+
+    fn close(&mut self) {
+        self.inner.close();
     }
 }
 
@@ -153,15 +207,95 @@ fn what_was_read_of_a_changelog_that_was_created_again_is_not_believed() {
         write_entry(&world, id, Ok(entry(1)));
     }
     keeper.read_on(&world);
-    let changelog = world.settings.topics.versions_changelog(0);
-    world.broker.delete_topic(&changelog);
-    world.broker.create_topic(&changelog, 1, TimestampType::LogAppendTime).unwrap();
+    world.create_anew(&world.settings.topics.versions_changelog(0));
     for id in 10..15 {
         write_entry(&world, id, Ok(entry(1)));
     }
     let promoted = keeper.promote(&world);
     assert_eq!((held(&promoted.restored, 1), held(&promoted.restored, 12)), (None, Some(version(1))));
     assert!(promoted.warnings.iter().any(|warning| warning.contains("created again")), "{:?}", promoted.warnings);
+}
+
+/// An unclean election: what was lost is replaced, and more, before the standby looks again.
+#[test]
+fn a_standby_does_not_read_on_behind_an_end_that_its_log_has_lost() {
+    let mut world = World::new(1);
+    let mut keeper = Keeper::new(&mut world);
+    for id in 0..10 {
+        write_entry(&world, id, Ok(entry(1)));
+    }
+    keeper.read_on(&world);
+    world.broker.lose_end(&world.versions_changelog(0), 5).unwrap();
+    for id in 20..40 {
+        write_entry(&world, id, Ok(entry(1)));
+    }
+    keeper.read_on(&world);
+    let promoted = keeper.promote(&world);
+    assert_same(&promoted, &restore(&world), "after the log has lost its end");
+    assert!(promoted.from_standby, "it had been read anew by then");
+}
+
+/// Whenever that happens in its first look. What the old log had before its beginning is in the new one.
+#[test]
+fn a_standby_does_not_take_a_place_of_one_log_for_one_of_another() {
+    for call in 1..8 {
+        let mut world = World::new(1);
+        let changelog = world.versions_changelog(0);
+        let mut keeper = Keeper::new(&mut world);
+        for id in 0..10 {
+            write_entry(&world, id, Ok(entry(1)));
+        }
+        world.broker.delete_below(&changelog, 5).unwrap();
+        keeper.line.reader = Interposed::at(&world, call, |world| {
+            world.create_anew(&world.settings.topics.versions_changelog(0));
+            for id in 10..30 {
+                write_entry(world, id, Ok(entry(2)));
+            }
+        });
+        keeper.read_on(&world);
+        let promoted = keeper.promote(&world);
+        assert_same(&promoted, &restore(&world), &format!("created again before call {call}"));
+    }
+}
+
+#[test]
+fn nothing_is_built_on_what_a_keeper_was_reading_when_it_panicked() {
+    let mut world = World::new(1);
+    let mut keeper = Keeper::new(&mut world);
+    write_entry(&world, 1, Ok(entry(1)));
+    keeper.read_on(&world);
+    write_entry(&world, 2, Ok(entry(1)));
+    keeper.line.reader = Interposed::at(&world, 2, |_| panic!("a fault of ours"));
+    catch_unwind(AssertUnwindSafe(|| keeper.read_on(&world))).expect_err("it panics");
+    let promoted = keeper.promote(&world);
+    assert!(!promoted.from_standby);
+    assert_same(&promoted, &restore(&world), "after a panic");
+}
+
+/// What was read stands still meanwhile, as a standby does that is not read on.
+#[test]
+fn f28_a_restore_that_was_held_up_for_longer_than_nulls_are_kept_begins_anew() {
+    let mut world = World::new(1);
+    world.settings.horizon = Duration::from_secs(60);
+    for id in 1..=2 {
+        write_entry(&world, id, Ok(entry(1)));
+    }
+    let mut reader = EmbeddedReader::new(world.broker.clone());
+    let mut held_up = Restore::new(request(&world));
+    for _ in 0..2 {
+        assert!(held_up.step(&mut reader, world.now()).unwrap().is_none());
+    }
+    write_entry(&world, 1, Err(version(1)));
+    let compaction = Compaction { min_lag: Duration::ZERO, delete_retention: Duration::from_secs(60) };
+    for _ in 0..2 {
+        world.broker.compact(&world.versions_changelog(0), compaction).unwrap();
+        world.clock.advance(61_000);
+        write_entry(&world, 3, Ok(entry(1)));
+    }
+    let mut again = held_up.begin_again();
+    let ended = (0..10).find_map(|_| again.step(&mut reader, world.now()).unwrap()).expect("there is little to read");
+    assert_eq!(held(&ended.restored, 1), None, "it does not come back");
+    assert_same(&ended, &restore(&world), "after it was held up");
 }
 
 #[test]
@@ -174,7 +308,7 @@ fn a_restore_that_is_called_off_leaves_what_was_read_to_the_next_one() {
     keeper.read_on(&world);
     let called_off = request(&world);
     keeper.handle.ask(Request::Restore(called_off.clone())).unwrap();
-    keeper.restorer.run_once(&mut keeper.reader);
+    keeper.restorer.run_once(&mut keeper.reader, world.now());
     called_off.cancelled.store(true, Ordering::Release);
     let promoted = keeper.promote(&world);
     assert_eq!((promoted.from_standby, promoted.entries_read), (true, 0));

@@ -8,6 +8,7 @@ use driftless::adapter::embedded::schema::EmbeddedSchemas;
 use driftless::adapter::embedded::{EmbeddedConsumer, EmbeddedGroupView, EmbeddedReader};
 use driftless::base::ids::{Region, TaskId};
 use driftless::base::time::Now;
+use driftless::port::log::LogReader;
 use driftless::record::schema::{SchemaLookup, SchemaSource};
 use driftless::stream::report::{SourceReport, TaskReport, ThreadReport};
 use driftless::stream::restorer::{Restorer, Stepped};
@@ -87,7 +88,7 @@ impl Worker {
     pub fn round(&mut self, now: Now) -> Round {
         let round = self.stream.run_once(now).expect("nothing here is fatal");
         self.stopped = round.stopped;
-        while self.restorer.run_once(&mut self.reader) == Stepped::Worked {}
+        while self.restorer.run_once(&mut self.reader, now) == Stepped::Worked {}
         if let Some(standby) = &mut self.standby {
             standby.read_on(now);
         }
@@ -105,8 +106,8 @@ impl Worker {
     }
 
     /// One step of the restorer's.
-    pub fn step_restorer(&mut self) {
-        self.restorer.run_once(&mut self.reader);
+    pub fn step_restorer(&mut self, now: Now) {
+        self.restorer.run_once(&mut self.reader, now);
     }
 
     /// Asks for a graceful stop.
@@ -161,8 +162,8 @@ pub struct StandbyLine {
     pub standbys: Standbys,
     /// It reads nothing, and nobody notices.
     pub stands_still: bool,
+    pub reader: Box<dyn LogReader>,
     keeper: StandbyKeeper,
-    reader: EmbeddedReader,
     view: EmbeddedGroupView,
 }
 
@@ -181,14 +182,14 @@ impl StandbyLine {
             keeper: StandbyKeeper::new(settings, standbys.clone()),
             standbys,
             stands_still: false,
-            reader: EmbeddedReader::new(world.broker.clone()),
+            reader: Box::new(EmbeddedReader::new(world.broker.clone())),
             view: EmbeddedGroupView::new(world.broker.clone(), APPLICATION),
         }
     }
 
     /// All that there is to read for now.
     pub fn read_on(&mut self, now: Now) {
-        while !self.stands_still && self.keeper.run_once(&mut self.reader, &mut self.view, now) == Stepped::Worked {}
+        while !self.stands_still && self.keeper.run_once(self.reader.as_mut(), &mut self.view, now) == Stepped::Worked {}
     }
 }
 

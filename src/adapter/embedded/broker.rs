@@ -168,6 +168,11 @@ impl Broker {
         Ok(next)
     }
 
+    /// Loses what lies at and behind `offset`, as in an unclean election.
+    pub fn lose_end(&self, partition: &TopicPartition, offset: i64) -> Result<(), BrokerError> {
+        self.lock().log_mut(partition).map(|log| log.lose_end(offset))
+    }
+
     /// Deletes what lies below `offset`, as retention does.
     pub fn delete_below(&self, partition: &TopicPartition, offset: i64) -> Result<(), BrokerError> {
         self.lock().log_mut(partition).map(|log| log.delete_below(offset))

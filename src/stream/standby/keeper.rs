@@ -7,7 +7,7 @@ use crate::base::error::{Remedy, Result};
 use crate::base::ids::{TaskId, TopicPartition};
 use crate::base::time::Now;
 use crate::port::group::{GroupMember, GroupView};
-use crate::port::log::LogReader;
+use crate::port::log::{Bounds, LogReader};
 use crate::record::collection::Collections;
 use crate::region::topics::TopicNames;
 use crate::store::{StoreOf, Stores};
@@ -169,24 +169,17 @@ impl StandbyKeeper {
             return Ok(None);
         }
         let changelog = TopicPartition::new(self.settings.topics.versions_changelog(task.shard), task.partition);
-        let bounds = reader.bounds(&changelog)?;
-        let StandbySettings { collections, stores, horizon, .. } = &self.settings;
-        let doubt = standby.tail.as_ref().and_then(|tail| tail.doubt(None, bounds, now, *horizon));
+        let mut bounds = reader.bounds(&changelog)?;
+        let doubt = match &standby.tail {
+            // Before anything is read behind a place that is not what it was.
+            Some(tail) if tail.position() != bounds.end => tail.doubt(reader, bounds, now, self.settings.horizon)?,
+            _ => None,
+        };
         if standby.tail.is_none() || doubt.is_some() {
             // Its store must be closed before it can be opened again.
             standby.tail = None;
-            let topic_id = reader.describe(&changelog.topic)?.and_then(|found| found.id);
-            let of = StoreOf { task, changelog, topic_id, collections: collections.clone(), horizon: *horizon };
-            let mut tail = match doubt {
-                None => Tail::begin(&of, stores.as_ref(), reader, bounds, now)?,
-                Some(why) => {
-                    Tail::begin_anew(&of, stores.as_ref(), bounds, now, format!("what a standby had read is of no use: {why}"))?
-                }
-            };
-            if let Some(warning) = tail.warning.take() {
-                tracing::warn!(%task, "{warning}");
-            }
-            standby.tail = Some(tail);
+            let (tail, seen) = self.begin(task, changelog, doubt, reader, now)?;
+            (standby.tail, bounds) = (Some(tail), seen);
         }
         let Some(tail) = &mut standby.tail else { return Ok(None) };
         if tail.position() < bounds.end {
@@ -197,6 +190,32 @@ impl StandbyKeeper {
             tail.is_whole_as_of(now);
         }
         Ok(Some(standby.report(task, Some(bounds.end))))
+    }
+
+    /// The topic's id is asked for before its bounds: if it is created again in the middle of this, its successor finds
+    /// another id, and not a place of the old one in the new.
+    fn begin(
+        &self,
+        task: TaskId,
+        changelog: TopicPartition,
+        doubt: Option<String>,
+        reader: &mut dyn LogReader,
+        now: Now,
+    ) -> Result<(Tail, Bounds)> {
+        let topic_id = reader.describe(&changelog.topic)?.and_then(|found| found.id);
+        let bounds = reader.bounds(&changelog)?;
+        let StandbySettings { collections, stores, horizon, .. } = &self.settings;
+        let of = StoreOf { task, changelog, topic_id, collections: collections.clone(), horizon: *horizon };
+        let mut tail = match doubt {
+            None => Tail::begin(&of, stores.as_ref(), reader, bounds, now)?,
+            Some(why) => {
+                Tail::begin_anew(&of, stores.as_ref(), bounds, now, format!("what a standby had read is of no use: {why}"))?
+            }
+        };
+        if let Some(warning) = tail.warning.take() {
+            tracing::warn!(%task, "{warning}");
+        }
+        Ok((tail, bounds))
     }
 
     fn tell(&self, task: TaskId, report: Option<StandbyReport>, due: Duration) {

@@ -83,7 +83,6 @@ impl StreamThread {
                 sources: sources(&self.settings, task.shard),
                 collections: self.settings.collections.clone(),
                 stores: self.ports.stores.clone(),
-                now,
                 horizon: self.settings.horizon,
                 safety_window: self.settings.task.safety_window,
                 meter,

@@ -351,15 +351,15 @@ impl SimWorker {
             return Ok(None);
         }
         self.paused_until = None;
+        let clock = self.clock.now();
         if now >= self.next_restore {
             self.next_restore = now
-                + match self.restorer.run_once(&mut self.reader) {
+                + match self.restorer.run_once(&mut self.reader, clock) {
                     Stepped::Worked => IDLE_MIN,
                     Stepped::Failing => RETRY_WAIT,
                     Stepped::Idle | Stepped::Ended => IDLE_MAX,
                 };
         }
-        let clock = self.clock.now();
         if let Some(line) = self.standby.as_mut().filter(|line| now >= line.next_step) {
             line.next_step = now + line.step(clock);
         }
