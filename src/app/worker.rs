@@ -82,12 +82,13 @@ pub fn run_worker(config: Config) -> Result<Exit> {
     let shared = Shared { process, clock, stores: stores.clone(), standbys };
     let ended = run_threads(&config, &settings, &topology, &runtime, &watches, &shared);
     // A second signal ends the process at once: nothing is waited for then.
-    if let Some(keeping) = keeping.filter(|_| !ended.as_ref().is_ok_and(|exit| *exit == Exit::INTERRUPTED)) {
-        keeping.end()?;
+    let (waits, mut kept) = (!matches!(ended, Ok(Exit::INTERRUPTED)), Ok(()));
+    if waits {
+        kept = keeping.map_or(Ok(()), StandbyThread::end);
+        stores.await_closed();
     }
-    stores.await_closed();
     runtime.shutdown_timeout(Duration::from_secs(1));
-    ended
+    ended.and_then(|exit| kept.map(|()| exit))
 }
 
 fn read_topology(config: &Config) -> Result<Topology> {

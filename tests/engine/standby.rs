@@ -62,12 +62,14 @@ impl Keeper {
     }
 }
 
+type Happening = Box<dyn FnOnce(&World) + Send>;
+
 /// A reader to which something happens just before one of its calls.
 struct Interposed {
     inner: EmbeddedReader,
     world: World,
     calls_left: u32,
-    happens: Option<Box<dyn FnOnce(&World) + Send>>,
+    happens: Option<Happening>,
 }
 
 impl Interposed {

@@ -2,11 +2,14 @@
 """The active worker of one region killed under load, with a standby in the other one: the tasks go on from what the
 standby has read, within a second of their assignment, and nothing is lost."""
 
+import json
 import re
 import time
+import urllib.request
 from datetime import datetime
 
 from lib import scenario
+from lib.cluster import PARTITIONS
 from lib.wire import CollectionSpec
 
 COLLECTIONS = [CollectionSpec("products", "uuid", 128, "l2"), CollectionSpec("articles", "uuid", 128, "cosine")]
@@ -16,6 +19,7 @@ ROWS = 20_000
 LOAD_SECONDS = 60
 STANDBYS = ["[worker]\nstandby_replicas = 1"]
 FOLLOW_SECONDS = 60
+LAG_RECORDS_MAX = 1_000
 TAKEOVER_SECONDS = 40
 # From the assignment to the task that runs; the session time-out comes before it.
 PROMOTED_SECONDS_MAX = 1.0
@@ -30,12 +34,13 @@ def standby(tap, cluster):
     load.start()
     load.wait_until(0.4)
     killed, survivor = cluster.workers["us-1"], cluster.workers["us-2"]
-    tap.check("each keeps a standby of every task of the other", until(FOLLOW_SECONDS, lambda: standbys_missing(cluster)))
+    missing = until(FOLLOW_SECONDS, lambda: standbys_missing(killed) + standbys_missing(survivor))
+    tap.check("each keeps a standby of every task of the other, and it follows", missing)
     before = survivor.log.stat().st_size
     killed.kill()
     tap.note("us-1 killed")
     tap.check("the survivor takes over all tasks", until(TAKEOVER_SECONDS, lambda: takeover_missing(survivor)))
-    takeovers = promotions(survivor.log.read_text(errors="replace")[before:])
+    takeovers = promotions(survivor.log.read_bytes()[before:].decode(errors="replace"))
     for task, seconds, warm in takeovers:
         tap.note(f"task {task}: restored {seconds * 1000:.0f} ms after its assignment, {'by' if warm else 'without'} a standby")
     tap.check("each goes on from its standby", [task for task, _, warm in takeovers if not warm] or ([] if takeovers else ["none"]))
@@ -47,14 +52,17 @@ def standby(tap, cluster):
     tap.check("workers stop cleanly on SIGTERM", cluster.stop())
 
 
-def standbys_missing(cluster):
-    counts = {name: cluster.workers[name].metric("driftless_standby_tasks") for name in ("us-1", "us-2")}
-    return [f"{name} keeps {count:.0f}" for name, count in counts.items() if count < 6]
+def standbys_missing(worker):
+    """Under load they are never quite at the end; each has read what there is once at the least."""
+    with urllib.request.urlopen(f"{worker.url}/tasks", timeout=5) as reply:
+        standbys = json.load(reply)["standby_tasks"]
+    followed = sum(each["entries"] > 0 and each["lag_records"] <= LAG_RECORDS_MAX for each in standbys)
+    return [] if followed == PARTITIONS // 2 else [f"{worker.name} keeps {len(standbys)}, {followed} of them follow"]
 
 
 def takeover_missing(worker):
-    running = worker.metric("driftless_tasks")
-    return [] if running == 12 and worker.is_ready() else [f"{running:.0f} tasks"]
+    tasks = worker.metric("driftless_tasks")
+    return [] if tasks == PARTITIONS and worker.is_ready() else [f"{tasks:.0f} tasks"]
 
 
 def until(seconds, missing):
