@@ -15,6 +15,7 @@ mod group_consumer;
 mod log_reader;
 mod native;
 mod rebalance;
+mod revival;
 mod settings;
 
 pub use admin::KafkaAdmin;
