@@ -144,7 +144,8 @@ class Kafka(Server):
                 check=True, stdout=stack.log(self.name), stderr=subprocess.STDOUT,
             )
         direct = "-XX:MaxDirectMemorySize=128m"
-        exporter = f"-javaagent:{JMX_DIR}/jmx_prometheus_javaagent.jar={metrics}:{DOCKER / "kafka/jmx.yml"}"
+        names = DOCKER / "kafka/jmx.yml"
+        exporter = f"-javaagent:{JMX_DIR}/jmx_prometheus_javaagent.jar={metrics}:{names}"
         return kafka_java(stack, "512m", direct, exporter, "kafka.Kafka", str(config)), {}
 
     def ready(self, stack):
