@@ -1,8 +1,10 @@
 //! The worker process: configuration to adapters, adapters to threads, signals to a graceful stop.
 
+mod console;
 pub mod http;
 pub mod logging;
 pub mod prepare;
+mod standby;
 pub mod worker;
 
 pub use worker::run_worker;

@@ -9,6 +9,7 @@ use crate::console::{Console, routes};
 use crate::record::collection::Collections;
 use crate::stream::driver::Watch;
 use crate::stream::report::{TaskReport, ThreadReport};
+use crate::stream::standby::{StandbyReport, Standbys};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -27,6 +28,8 @@ const READY_LAG: Duration = Duration::from_secs(10);
 pub struct Served {
     pub metrics: PrometheusHandle,
     pub threads: Vec<Watch>,
+    /// Where there are any.
+    pub standbys: Option<Standbys>,
     pub collections: Arc<Collections>,
     /// This worker's own first.
     pub regions: Vec<Region>,
@@ -36,6 +39,7 @@ pub struct Served {
 struct Tasks {
     ready: bool,
     tasks: Vec<TaskReport>,
+    standby_tasks: Vec<StandbyReport>,
     totals: crate::task::metrics::Totals,
 }
 
@@ -50,7 +54,8 @@ impl Served {
 
     fn tasks(&self) -> Tasks {
         let (whole, now) = self.report();
-        Tasks { ready: self.shortcoming(&whole, now).is_none(), tasks: whole.tasks, totals: whole.totals }
+        let standby_tasks = self.standbys.as_ref().map(Standbys::reports).unwrap_or_default();
+        Tasks { ready: self.shortcoming(&whole, now).is_none(), tasks: whole.tasks, standby_tasks, totals: whole.totals }
     }
 
     /// Why it is not ready, if it is not.
@@ -64,6 +69,9 @@ impl Served {
     fn render(&self) -> String {
         let (report, now) = self.report();
         report.publish_gauges(&self.collections, &self.regions, now);
+        if let Some(standbys) = &self.standbys {
+            standbys.publish_gauges();
+        }
         self.metrics.render()
     }
 }
