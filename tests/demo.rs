@@ -1,5 +1,7 @@
 //! The demo end to end, small: three regions with real workers, a cut link and every kind of trouble.
 
+#![allow(clippy::disallowed_methods, reason = "a process is waited for from outside")]
+
 use driftless::demo::{Counts, DemoOptions, Report, run};
 use serde_json::Value as Json;
 use std::io::{BufRead, BufReader, Read, Write};
