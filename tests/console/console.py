@@ -118,7 +118,8 @@ def cut_and_heal(console):
 
 def keyboard(console):
     page = console.page
-    page.locator("body").click(position={"x": 2, "y": 2})
+    console.open()
+    console.await_text("#verdict-title", "All is well")
     page.keyboard.press("Tab")
     check("the first tab leads past the header", page.evaluate("document.activeElement.className") == "skip")
     link = page.locator("#map").get_by_role("button", name="the link from ap to us")
