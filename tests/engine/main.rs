@@ -22,6 +22,7 @@ mod restart;
 mod restore;
 mod rollback;
 mod sources;
+mod standby;
 mod tombstones;
 mod warm;
 mod worker;

@@ -2,6 +2,7 @@
 //!
 //! A user's properties win over our defaults, but for the few that correctness rests on: those are refused.
 
+use super::revival::Revival;
 use crate::base::error::{Error, Result};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -15,13 +16,17 @@ pub struct KafkaSettings {
     pub bootstrap_servers: String,
     /// The group id; also the prefix of the internal topics.
     pub application_id: String,
-    /// What this process is called in the brokers' logs and quotas.
+    /// What this process is called in the brokers' logs and quotas, with the client's role behind it. Where standbys are
+    /// kept, no other process has it.
     pub client_id: String,
     /// Makes the member a static one: it keeps its partitions over a restart within the session time-out.
     pub group_instance_id: Option<String>,
     /// Any librdkafka property, given to all clients.
     pub properties: BTreeMap<String, String>,
 }
+
+/// Of the group's members, behind their client id.
+const MEMBER_ROLE: &str = "worker";
 
 type Properties = &'static [(&'static str, &'static str)];
 
@@ -99,8 +104,17 @@ impl KafkaSettings {
         Ok(())
     }
 
+    /// What the group's members of this process are called in the view of the group.
+    pub fn member_client_id(&self) -> String {
+        self.client_id_as(MEMBER_ROLE)
+    }
+
+    fn client_id_as(&self, role: &str) -> String {
+        format!("{}-{role}", self.client_id)
+    }
+
     pub(super) fn group_consumer(&self) -> Result<ClientConfig> {
-        let mut config = self.client("worker", GROUP, GROUP_FIXED)?;
+        let mut config = self.client(MEMBER_ROLE, GROUP, GROUP_FIXED)?;
         if self.properties.get("group.protocol").is_some_and(|protocol| protocol == "consumer") {
             self.use_consumer_protocol(&mut config)?;
         }
@@ -135,11 +149,15 @@ impl KafkaSettings {
         self.client("appender", APPENDER, APPENDER_FIXED)
     }
 
+    pub(super) fn revival(&self) -> Result<Revival> {
+        Revival::new(&self.bootstrap_servers).map_err(|error| Error::refuse(format!("bootstrap_servers: {error}")))
+    }
+
     fn client(&self, role: &str, defaults: Properties, fixed: Properties) -> Result<ClientConfig> {
         let mut config = ClientConfig::new();
         config.set_log_level(RDKafkaLogLevel::Info);
         config.set("bootstrap.servers", &self.bootstrap_servers);
-        config.set("client.id", format!("{}-{role}", self.client_id));
+        config.set("client.id", self.client_id_as(role));
         for (name, value) in COMMON.iter().chain(defaults) {
             config.set(*name, *value);
         }
