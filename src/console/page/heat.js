@@ -1,10 +1,9 @@
 // A heat map for each link: time runs to the right, latency upwards, a square is as strong as its rows are many.
 
 import { find, html, keyed, setAttribute, setText } from "./dom.js";
-import { clock, count, isOwn, linkName, rate, span } from "./words.js";
+import { clock, count, isOwn, linkName, rate, reach, span } from "./words.js";
 import { colour } from "./theme.js";
 
-const SPAN_MS = 600_000;
 const MARGIN = { left: 46, bottom: 16, top: 2 };
 const CLASS_HEIGHT = 8;
 const LABELLED_MS = [10, 60, 150, 1_000, 10_000];
@@ -18,7 +17,7 @@ export function showHeat(state) {
     const latest = state.links.find((other) => other.from === link.from && other.to === link.to);
     setText(heading.lastElementChild, latest ? rate(latest.applied_per_second) : "");
     draw(canvas, columns, link.place, bounds, state);
-    strip.look = (event) => tell(strip, event, columns, link.place, bounds, state.now_ms);
+    strip.look = (event) => tell(strip, event, columns, link.place, bounds, state);
   });
   if (find("#latency details").open) showTable(places, state);
 }
@@ -50,7 +49,7 @@ function draw(canvas, columns, place, bounds, state) {
   pen.setTransform(scale, 0, 0, scale, 0, 0);
   pen.clearRect(0, 0, width, height);
   const floor = height - MARGIN.bottom;
-  const xOf = (at) => MARGIN.left + (width - MARGIN.left) * (1 - (state.now_ms - at) / SPAN_MS);
+  const xOf = (at) => MARGIN.left + (width - MARGIN.left) * (1 - (state.now_ms - at) / reach(state));
   const yOf = (lag) => floor - heightOf(lag, bounds) * CLASS_HEIGHT;
   drawSquares(pen, columns, place, bounds, state, xOf, floor);
   drawScales(pen, width, floor, xOf, yOf, state);
@@ -88,10 +87,10 @@ function drawScales(pen, width, floor, xOf, yOf, state) {
   for (const lag of LABELLED_MS) pen.fillText(span(lag).replace(".0", ""), MARGIN.left - 6, yOf(lag));
   pen.textBaseline = "bottom";
   pen.textAlign = "left";
-  for (const minutes of [10, 5, 0]) {
-    const x = xOf(state.now_ms - minutes * 60_000);
-    pen.textAlign = minutes === 0 ? "right" : minutes === 10 ? "left" : "center";
-    pen.fillText(minutes === 0 ? "now" : `${minutes} min ago`, x, floor + MARGIN.bottom);
+  const whole = reach(state);
+  for (const [back, align] of [[whole, "left"], [whole / 2, "center"], [0, "right"]]) {
+    pen.textAlign = align;
+    pen.fillText(back === 0 ? "now" : `${span(back).replace(" 0 s", "")} ago`, xOf(state.now_ms - back), floor + MARGIN.bottom);
   }
   pen.setLineDash([]);
   line(pen, MARGIN.left, floor + 0.5, width, floor + 0.5);
@@ -148,10 +147,10 @@ function summary(columns, place, bounds) {
   return `99 of 100 rows ${within(rows, 0.99, bounds)}, half of them ${within(rows, 0.5, bounds)}. A table follows the graphs.`;
 }
 
-function tell(strip, event, columns, place, bounds, now) {
+function tell(strip, event, columns, place, bounds, state) {
   const canvas = strip.children[1];
   const share = (event.offsetX - MARGIN.left) / (canvas.clientWidth - MARGIN.left);
-  const at = now - SPAN_MS * (1 - share);
+  const at = state.now_ms - reach(state) * (1 - share);
   const column = columns.reduce((best, other) => (!best || Math.abs(other.at_ms - at) < Math.abs(best.at_ms - at) ? other : best), null);
   if (!column || Math.abs(column.at_ms - at) > 3_000) {
     setText(strip.lastElementChild, "");

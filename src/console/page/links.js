@@ -1,11 +1,12 @@
 // The links as a table: what the map shows, the last ten minutes, where the lag is spent, and the demo's switches.
 
 import { find, html, keyed, setAttribute, setText, svg } from "./dom.js";
-import { count, isOwn, lagOf, levelOf, linkName, rate, span, stateOf } from "./words.js";
+import { count, isOwn, lagOf, levelOf, linkName, rate, reach, span, stateOf } from "./words.js";
 
 const SPARK = { width: 96, height: 26 };
 
 export function showLinks(state, onSwitch) {
+  setText(find("#spark-head"), `Last ${span(reach(state)).replace(" 0 s", "")}`);
   const links = [...state.links].sort((a, b) => isOwn(a) - isOwn(b));
   const make = () => makeRow(state, onSwitch);
   keyed(find("#links tbody"), links, (link) => `${link.from}>${link.to}`, make, (row, link) => updateRow(row, link, state));
@@ -61,12 +62,12 @@ const heightOf = (lag) => (SPARK.height - 2) * Math.min(1, Math.log10(1 + lag) /
 function drawSpark(drawing, link, state) {
   const { links, columns } = state.history;
   const place = links.findIndex(([from, to]) => from === link.from && to === link.to);
-  const span = 600_000;
+  const whole = reach(state);
   const points = [];
   for (const column of columns) {
     const lag = column.lag_ms[place];
     if (!lag) continue;
-    const x = SPARK.width * (1 - (state.now_ms - column.at_ms) / span);
+    const x = SPARK.width * (1 - (state.now_ms - column.at_ms) / whole);
     if (x >= 0) points.push(`${x.toFixed(1)} ${(SPARK.height - 1 - heightOf(lag[2])).toFixed(1)}`);
   }
   const [area, line] = drawing.children;

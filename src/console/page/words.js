@@ -28,6 +28,15 @@ export function bytes(number) {
   return `${number < 10 && unit > 0 ? number.toFixed(1) : whole.format(number)} ${units[unit]}`;
 }
 
+const SPANS_MS = [60_000, 120_000, 300_000, 600_000];
+
+/** How far back graphs reach: as far as there is something to show, in steps, so that they don't shrink each second. */
+export function reach(state) {
+  const { columns } = state.history;
+  const age = columns.length > 0 ? state.now_ms - columns[0].at_ms : 0;
+  return SPANS_MS.find((span) => age <= span * 1.02) ?? SPANS_MS[SPANS_MS.length - 1];
+}
+
 /** The reader's own time of day. */
 export function clock(ms) {
   return new Date(ms).toLocaleTimeString("en-GB");
