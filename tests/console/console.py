@@ -94,7 +94,7 @@ class Console:
         return self.page.locator("#verdict-title").inner_text()
 
 
-def cut_and_heal(console):
+def cut_and_heal(console, folder):
     page = console.page
     check("a demo that runs is called well", console.await_text("#verdict-title", "All is well"), console.verdict())
     page.locator("#map").get_by_role("button", name="Cut the link from us to eu").locator(".pill").click()
@@ -106,6 +106,7 @@ def cut_and_heal(console):
     page.wait_for_timeout(6_000)
     grown, waited = console.lag_ms("us → eu") - first, (time.monotonic() - begin) * 1_000
     check("its lag grows by a second each second", abs(grown - waited) < 2_500, f"{grown} ms in {waited:.0f} ms")
+    page.screenshot(path=folder / "cut.png")
     check("the other way goes on", console.lag_ms("eu → us") < first, console.lag_ms("eu → us"))
     heal = console.row("us → eu").get_by_role("button", name="Heal the link from us to eu")
     heal.focus()
@@ -224,7 +225,7 @@ def main():
         try:
             console = Console(browser, address, viewport={"width": 1280, "height": 900}, color_scheme="light")
             console.open()
-            cut_and_heal(console)
+            cut_and_heal(console, folder)
             keyboard(console)
             reader(console)
             looks(browser, console, folder)
