@@ -30,7 +30,8 @@ fn ask(host: &str, path: &str) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
+    // In one piece: each part that is formatted would go out by itself.
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     Ok(answer)
@@ -55,9 +56,14 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut asked = [0; 1024];
-            let count = stream.read(&mut asked).unwrap();
-            assert!(asked[..count].starts_with(b"GET /tasks HTTP/1.0\r\n"));
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                let mut part = [0; 1024];
+                let count = stream.read(&mut part).unwrap();
+                assert!(count > 0, "the request ends too early: {asked:?}");
+                asked.extend(&part[..count]);
+            }
+            assert!(asked.starts_with(b"GET /tasks HTTP/1.0\r\n"));
             stream.write_all(answer.as_bytes()).unwrap();
         });
         address
