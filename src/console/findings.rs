@@ -123,7 +123,7 @@ fn lag_finding(link: &LinkView, now: UnixMs) -> Option<Finding> {
         let advice = "Its workers' own heartbeats don't come back: look at its Kafka.".to_owned();
         (Kind::Silent, format!("{to} does not hear itself"), advice)
     } else if silent {
-        let advice = format!("Not even heartbeats come: look at MirrorMaker {from}→{to}, the network, and {from}'s Kafka.");
+        let advice = format!("Not even heartbeats come: look at MirrorMaker {from}→{to}, the network, and Kafka in {from}.");
         (Kind::Silent, format!("{to} hears nothing from {from}"), advice)
     } else {
         let title = if link.is_own() { format!("{to} is behind its own writes") } else { format!("{to} is behind {from}") };
@@ -136,10 +136,10 @@ fn lag_finding(link: &LinkView, now: UnixMs) -> Option<Finding> {
 fn advice_for(leg: Leg, link: &LinkView) -> String {
     let LinkView { from, to, .. } = link;
     match leg {
-        Leg::Link if link.is_own() => format!("Changes wait before they are polled: look at {to}'s Kafka."),
+        Leg::Link if link.is_own() => format!("Changes wait before they are polled: look at Kafka in {to}."),
         Leg::Link => format!("Changes wait before they reach {to}: look at MirrorMaker {from}→{to} and the network."),
         Leg::Merge => format!("Changes wait to be judged: look at {to}'s workers, their processors and their number."),
-        Leg::Sink => format!("Changes wait to be acknowledged: look at {to}'s Milvus, then at its Kafka."),
+        Leg::Sink => format!("Changes wait to be acknowledged: look at Milvus in {to}, then at its Kafka."),
     }
 }
 

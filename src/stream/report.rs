@@ -116,10 +116,11 @@ impl ThreadReport {
     /// Every source is settled up to `within` ago. A peer that says nothing is not waited for: that its region or the
     /// link is down must not keep this one's workers from being called ready.
     pub fn is_caught_up(&self, own: &str, within: Duration, now: UnixMs) -> bool {
-        self.tasks.iter().flat_map(|task| &task.sources).all(|source| {
-            let lag_ms = source.lag_ms.get(Stage::Acknowledged.name()).copied().unwrap_or(0);
-            let silent = source.region != own && source.heartbeat_overdue && source.lag.is_quiet(now);
-            silent || lag_ms <= within.as_millis() as i64
+        self.tasks.iter().all(|task| {
+            task.sources.iter().all(|source| {
+                let silent = source.region != own && source.heartbeat_overdue && source.lag.is_quiet(now);
+                silent || task.lag_by_own_log_ms(source, own) <= within.as_millis() as i64
+            })
         })
     }
 }
@@ -199,6 +200,17 @@ impl SourceReport {
 }
 
 impl TaskReport {
+    /// Of a peer that has never thrown a heartbeat of ours back, as it does not while our clock is wrong by minutes, the
+    /// lag has our own clock's fault in it: our own log's heartbeats tell how much that is.
+    fn lag_by_own_log_ms(&self, source: &SourceReport, own: &str) -> i64 {
+        let lag_ms = source.lag_ms.get(Stage::Acknowledged.name()).copied().unwrap_or(0);
+        let own_skew = self.sources.iter().find(|source| source.region == own).and_then(|source| source.lag.skew);
+        match (source.lag.skew, own_skew) {
+            (None, Some(skew)) => lag_ms + skew.correction_ms(),
+            _ => lag_ms,
+        }
+    }
+
     pub fn of(task: &StreamTask, state: &'static str, now: UnixMs) -> Self {
         let sources = (0..task.source_count()).map(|index| {
             let (region, topic) = task.source(index);
@@ -263,9 +275,14 @@ mod tests {
     use super::*;
     use crate::base::time::Now;
     use crate::task::lag::SourceLag;
+    use crate::task::skew::SkewBounds;
+
+    fn source(region: &str, frontier: i64, heard: bool) -> SourceReport {
+        source_of_log(region, frontier, heard, None)
+    }
 
     /// A source that was settled at `frontier` when its task began, looked at a minute later.
-    fn source(region: &str, frontier: i64, heard: bool) -> SourceReport {
+    fn source_of_log(region: &str, frontier: i64, heard: bool, skew: Option<SkewBounds>) -> SourceReport {
         let interval = Duration::from_secs(1);
         let mut lag = SourceLag::new(Some(UnixMs(frontier)), interval);
         if heard {
@@ -285,24 +302,34 @@ mod tests {
             gaps: 0,
             heartbeat_overdue: false,
             clock_ahead_ms: None,
-            lag: lag.view([None; 3], None, UnixMs(60_000)),
+            lag: lag.view([None; 3], skew, UnixMs(60_000)),
         };
         report.reckon(UnixMs(60_000));
         report
     }
 
+    fn caught_up(sources: Vec<SourceReport>) -> bool {
+        let mut task = TaskReport::restoring(TaskId { shard: 0, partition: 0 }, None);
+        task.sources = sources;
+        let report = ThreadReport { tasks: vec![task], ..ThreadReport::default() };
+        report.is_caught_up("eu", Duration::from_secs(10), UnixMs(60_000))
+    }
+
     #[test]
     fn a_backlog_is_waited_for_and_a_peer_that_says_nothing_is_not() {
-        let caught_up = |sources: Vec<SourceReport>| {
-            let mut task = TaskReport::restoring(TaskId { shard: 0, partition: 0 }, None);
-            task.sources = sources;
-            let report = ThreadReport { tasks: vec![task], ..ThreadReport::default() };
-            report.is_caught_up("eu", Duration::from_secs(10), UnixMs(60_000))
-        };
         assert!(caught_up(vec![source("eu", 55_000, true)]));
         assert!(!caught_up(vec![source("eu", 30_000, true)]));
         assert!(!caught_up(vec![source("eu", 30_000, false)]), "its own heartbeats come back in any case");
         assert!(!caught_up(vec![source("eu", 55_000, true), source("us", 30_000, true)]), "its backlog is being read");
         assert!(caught_up(vec![source("eu", 55_000, true), source("us", 30_000, false)]));
+    }
+
+    #[test]
+    fn f41_a_worker_whose_own_clock_is_wrong_is_ready_all_the_same() {
+        // By its own clock half a minute ahead of its log, so every append seems that much older than it is.
+        let behind = SkewBounds { least_ms: -30_000, most_ms: -30_000 };
+        let own = || source_of_log("eu", 28_000, true, Some(behind));
+        assert!(caught_up(vec![own(), source("us", 28_000, true)]));
+        assert!(!caught_up(vec![own(), source("us", 1_000, true)]), "that is a backlog by any clock");
     }
 }

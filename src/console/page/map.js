@@ -3,17 +3,23 @@
 import { find, keyed, setAttribute, setText, svg } from "./dom.js";
 import { count, isOwn, lagOf, levelOf, rate, span } from "./words.js";
 
-const NODE = { width: 112, height: 60 };
+const WIDE = { width: 112, height: 60 };
+const NARROW = { width: 92, height: 58 };
+const NARROW_BELOW = 420;
 const PILL_HEIGHT = 22;
 /** How far each of a pair's two ways bends away from the straight line, and where on its way its lag stands. */
 const BEND = 16;
 const PILL_AT = 0.4;
 
+/** The size of a region's box: on a phone there must be room for the links between. */
+let box = WIDE;
+
 export function showMap(state, onSwitch) {
   const figure = find("#map");
   const width = Math.max(280, figure.clientWidth);
+  box = width < NARROW_BELOW ? NARROW : WIDE;
   const places = placesOf(state, width);
-  const height = Math.max(...[...places.values()].map((place) => place.y)) + NODE.height / 2 + 14;
+  const height = Math.max(...[...places.values()].map((place) => place.y)) + box.height / 2 + 14;
   let drawing = figure.firstElementChild;
   if (!drawing) {
     drawing = svg("svg", { role: "group", "aria-label": "Regions and links" }, svg("g"), svg("g"));
@@ -35,7 +41,7 @@ export function showMap(state, onSwitch) {
 function placesOf(state, width) {
   const names = state.about.regions;
   const places = new Map();
-  const margin = NODE.width / 2 + 4;
+  const margin = box.width / 2 + 4;
   if (state.about.mode === "worker") {
     const [own, ...peers] = names;
     peers.forEach((name, index) => {
@@ -123,14 +129,13 @@ function curveOf(from, to) {
 /** Where the way from a node's middle leaves its box, a little outside. */
 function edgeOf(node, towards) {
   const [dx, dy] = [towards.x - node.x, towards.y - node.y];
-  const scale = Math.min((NODE.width / 2 + 5) / Math.abs(dx || 1e-9), (NODE.height / 2 + 5) / Math.abs(dy || 1e-9), 1);
+  const scale = Math.min((box.width / 2 + 5) / Math.abs(dx || 1e-9), (box.height / 2 + 5) / Math.abs(dy || 1e-9), 1);
   return { x: node.x + dx * scale, y: node.y + dy * scale };
 }
 
 function makeNode() {
-  const box = svg("rect", { x: -NODE.width / 2, y: -NODE.height / 2, width: NODE.width, height: NODE.height, rx: 12 });
   const text = (y, name) => svg("text", { class: name, "text-anchor": "middle", y });
-  return svg("g", { class: "node" }, box, text(-8, "name"), text(9, "small"), text(23, "small"));
+  return svg("g", { class: "node" }, svg("rect", { rx: 12 }), text(-8, "name"), text(9, "small"), text(23, "small"));
 }
 
 function updateNode(group, name, place, state) {
@@ -138,7 +143,9 @@ function updateNode(group, name, place, state) {
   const own = state.links.find((link) => link.to === name && isOwn(link));
   setAttribute(group, "transform", `translate(${place.x} ${place.y})`);
   setAttribute(group, "data-level", own ? levelOf(own, state.lag_ms_promised) : "elsewhere");
-  const [, title, first, second] = group.children;
+  const [rect, title, first, second] = group.children;
+  const edges = { x: -box.width / 2, y: -box.height / 2, width: box.width, height: box.height };
+  for (const [name, value] of Object.entries(edges)) setAttribute(rect, name, value);
   setText(title, name);
   if (!region) {
     setText(first, "peer");
