@@ -3,7 +3,7 @@
 use crate::base::ids::Region;
 use crate::base::ids::TaskId;
 use crate::base::metric;
-use crate::base::time::UnixMs;
+use crate::base::time::{Now, UnixMs};
 use crate::record::collection::Collections;
 use crate::task::lag::{LagView, Stage};
 use crate::task::metrics::Totals;
@@ -211,7 +211,7 @@ impl TaskReport {
         }
     }
 
-    pub fn of(task: &StreamTask, state: &'static str, now: UnixMs) -> Self {
+    pub fn of(task: &StreamTask, state: &'static str, now: Now) -> Self {
         let sources = (0..task.source_count()).map(|index| {
             let (region, topic) = task.source(index);
             let settled = task.settled(index);
@@ -234,7 +234,7 @@ impl TaskReport {
         });
         let mut sources: Vec<SourceReport> = sources.collect();
         for source in &mut sources {
-            source.reckon(now);
+            source.reckon(now.wall);
         }
         Self {
             task: task.id().to_string(),
@@ -273,7 +273,6 @@ impl TaskReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::time::Now;
     use crate::task::lag::SourceLag;
     use crate::task::skew::SkewBounds;
 
@@ -302,7 +301,7 @@ mod tests {
             gaps: 0,
             heartbeat_overdue: false,
             clock_ahead_ms: None,
-            lag: lag.view([None; 3], skew, UnixMs(60_000)),
+            lag: lag.view([None; 3], skew, Now { wall: UnixMs(60_000), monotonic: Duration::from_secs(60) }),
         };
         report.reckon(UnixMs(60_000));
         report

@@ -416,7 +416,7 @@ impl StreamThread {
     }
 
     pub fn report(&self) -> ThreadReport {
-        let now = self.ports.clock.now().wall;
+        let now = self.ports.clock.now();
         let mut report = ThreadReport { joined: self.joined, tasks: Vec::new(), totals: self.ended.clone() };
         for (id, slot) in &self.slots {
             report.tasks.push(match slot {

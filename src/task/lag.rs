@@ -40,9 +40,10 @@ impl Stage {
     }
 }
 
-/// The greatest delay of this second, and of the one before.
+/// The greatest delay of this second, and of the one before: seconds of the monotonic clock, since a wall clock that is
+/// set back would come by the same second twice.
 ///
-/// As the clocks have it, so below 0 where the origin's is ahead.
+/// The delay is as the wall clocks have it, so below 0 where the origin's is ahead.
 #[derive(Debug, Clone, Copy, Default)]
 struct Recent {
     second: i64,
@@ -51,8 +52,8 @@ struct Recent {
 }
 
 impl Recent {
-    fn note(&mut self, delay_ms: i64, now: UnixMs) {
-        let second = now.0.div_euclid(RECENT_MS);
+    fn note(&mut self, delay_ms: i64, now_ms: i64) {
+        let second = now_ms.div_euclid(RECENT_MS);
         if second != self.second {
             self.before_ms = if second == self.second + 1 { self.delay_ms } else { None };
             (self.second, self.delay_ms) = (second, None);
@@ -60,9 +61,9 @@ impl Recent {
         self.delay_ms = self.delay_ms.max(Some(delay_ms));
     }
 
-    /// In the second that `now` lies in and the one before it: at least a second's worth, at most two.
-    fn greatest(&self, now: UnixMs) -> Option<i64> {
-        match now.0.div_euclid(RECENT_MS) - self.second {
+    /// In the second that `now_ms` lies in and the one before it: at least a second's worth, at most two.
+    fn greatest(&self, now_ms: i64) -> Option<i64> {
+        match now_ms.div_euclid(RECENT_MS) - self.second {
             0 => self.delay_ms.max(self.before_ms),
             1 => self.delay_ms,
             _ => None,
@@ -98,7 +99,7 @@ impl SourceLag {
 
     /// A change, not a heartbeat, is past the stage.
     pub fn passed(&mut self, stage: Stage, appended_at: UnixMs, now: Now) {
-        self.passed[stage as usize].note(now.wall.since_ms(appended_at), now.wall);
+        self.passed[stage as usize].note(now.wall.since_ms(appended_at), monotonic_ms(now));
     }
 
     pub fn heartbeat(&mut self, appended_at: UnixMs, stamped_at: UnixMs, now: Now) {
@@ -113,9 +114,10 @@ impl SourceLag {
     }
 
     /// `oldest`: A of the oldest change that is known and not past the stage, for each stage.
-    pub fn view(&self, oldest: [Option<UnixMs>; 3], skew: Option<SkewBounds>, now: UnixMs) -> LagView {
+    pub fn view(&self, oldest: [Option<UnixMs>; 3], skew: Option<SkewBounds>, now: Now) -> LagView {
         LagView {
-            taken_at: now,
+            taken_at: now.wall,
+            taken_at_monotonic_ms: monotonic_ms(now),
             heard: self.heard,
             heartbeat: self.heartbeat.map(|(appended_at, _)| appended_at),
             oldest,
@@ -130,6 +132,7 @@ impl SourceLag {
 #[derive(Debug, Clone, Default)]
 pub struct LagView {
     taken_at: UnixMs,
+    taken_at_monotonic_ms: i64,
     heard: Option<UnixMs>,
     heartbeat: Option<UnixMs>,
     oldest: [Option<UnixMs>; 3],
@@ -148,7 +151,7 @@ impl LagView {
         let ahead_ms = self.skew.map_or(0, |skew| skew.correction_ms());
         let age_ms = |at: UnixMs| now.since_ms(at) + ahead_ms;
         let waiting = self.oldest[stage as usize].map_or(0, age_ms);
-        let passed = self.passed[stage as usize].greatest(now).map_or(0, |delay_ms| delay_ms + ahead_ms);
+        let passed = self.passed[stage as usize].greatest(self.monotonic_ms(now)).map_or(0, |delay_ms| delay_ms + ahead_ms);
         let silent = if self.is_overdue(now) { age_ms(heard) } else { 0 };
         Some(waiting.max(passed).max(silent).max(0))
     }
@@ -159,8 +162,8 @@ impl LagView {
         let Some(oldest) = self.oldest[Stage::Acknowledged as usize] else { return 0 };
         let now = self.at(now);
         let ahead_ms = self.skew.map_or(0, |skew| skew.correction_ms());
-        let last_settled = UnixMs(self.passed[Stage::Acknowledged as usize].second * RECENT_MS);
-        (now.since_ms(oldest) + ahead_ms).min(now.since_ms(last_settled)).max(0)
+        let last_settled_ms = self.passed[Stage::Acknowledged as usize].second * RECENT_MS;
+        (now.since_ms(oldest) + ahead_ms).min(self.monotonic_ms(now) - last_settled_ms).max(0)
     }
 
     /// The moment that a reckoning is for: that of the view, or `now` if the thread has told nothing new for so long
@@ -169,10 +172,16 @@ impl LagView {
         if now.since_ms(self.taken_at) > HUNG_AFTER_MS { now } else { self.taken_at }
     }
 
+    /// The same moment by the monotonic clock of the thread that told.
+    fn monotonic_ms(&self, at: UnixMs) -> i64 {
+        self.taken_at_monotonic_ms + at.since_ms(self.taken_at)
+    }
+
     /// Nothing of it waits here, and nothing has come for a second or two.
     pub fn is_quiet(&self, now: UnixMs) -> bool {
         let now = self.at(now);
-        self.oldest.iter().all(Option::is_none) && self.passed.iter().all(|recent| recent.greatest(now).is_none())
+        self.oldest.iter().all(Option::is_none)
+            && self.passed.iter().all(|recent| recent.greatest(self.monotonic_ms(now)).is_none())
     }
 
     /// Neither the origin nor what lies between has let a heartbeat through for two intervals.
@@ -181,6 +190,10 @@ impl LagView {
         let overdue_ms = self.overdue_after.as_millis() as i64;
         self.heartbeat.is_none_or(|at| now.since_ms(at) + ahead_ms > overdue_ms)
     }
+}
+
+fn monotonic_ms(now: Now) -> i64 {
+    i64::try_from(now.monotonic.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -194,12 +207,12 @@ mod tests {
     }
 
     fn settled(lag: &SourceLag, now: i64) -> Option<i64> {
-        lag.view([None; 3], None, UnixMs(now)).lag_ms(Stage::Acknowledged, UnixMs(now))
+        lag.view([None; 3], None, at(now)).lag_ms(Stage::Acknowledged, UnixMs(now))
     }
 
     fn waiting(lag: &SourceLag, oldest: i64, now: i64) -> Option<i64> {
         let oldest = [None, None, Some(UnixMs(oldest))];
-        lag.view(oldest, None, UnixMs(now)).lag_ms(Stage::Acknowledged, UnixMs(now))
+        lag.view(oldest, None, at(now)).lag_ms(Stage::Acknowledged, UnixMs(now))
     }
 
     #[test]
@@ -243,11 +256,21 @@ mod tests {
     }
 
     #[test]
+    fn f42_a_delay_of_long_ago_does_not_count_again_when_our_clock_is_set_back() {
+        let mut lag = SourceLag::new(None, INTERVAL);
+        lag.heard(UnixMs(9_000));
+        lag.passed(Stage::Acknowledged, UnixMs(9_000), at(10_000));
+        let now = Now { wall: UnixMs(10_100), monotonic: Duration::from_secs(70) };
+        lag.heartbeat(UnixMs(10_050), UnixMs(10_050), now);
+        assert_eq!(lag.view([None; 3], None, now).lag_ms(Stage::Acknowledged, now.wall), Some(0));
+    }
+
+    #[test]
     fn f69_a_thread_that_tells_nothing_more_lags_more_and_more() {
         let mut lag = SourceLag::new(None, INTERVAL);
         lag.heard(UnixMs(10_000));
         lag.heartbeat(UnixMs(10_000), UnixMs(10_000), at(10_040));
-        let view = lag.view([None, None, Some(UnixMs(9_900))], None, UnixMs(10_050));
+        let view = lag.view([None, None, Some(UnixMs(9_900))], None, at(10_050));
         assert_eq!(view.lag_ms(Stage::Acknowledged, UnixMs(10_500)), Some(150), "as of when it was told");
         assert_eq!(view.lag_ms(Stage::Acknowledged, UnixMs(20_000)), Some(10_100), "it hangs");
         assert_eq!(view.lag_ms(Stage::Polled, UnixMs(20_000)), Some(10_000));
@@ -257,7 +280,7 @@ mod tests {
     fn a_source_is_stalled_only_while_something_waits_and_nothing_settles() {
         let mut lag = SourceLag::new(None, INTERVAL);
         let stalled = |lag: &SourceLag, oldest: Option<i64>, now: i64| {
-            lag.view([None, None, oldest.map(UnixMs)], None, UnixMs(now)).stalled_ms(UnixMs(now))
+            lag.view([None, None, oldest.map(UnixMs)], None, at(now)).stalled_ms(UnixMs(now))
         };
         lag.passed(Stage::Acknowledged, UnixMs(9_990), at(10_000));
         assert_eq!(stalled(&lag, None, 90_000), 0, "idle for as long as you like");
@@ -274,10 +297,10 @@ mod tests {
         // Appended 100 ms ago, by a clock 5 s ahead of ours.
         lag.heard(UnixMs(14_900));
         lag.heartbeat(UnixMs(14_900), UnixMs(14_900), at(9_950));
-        let view = lag.view([None, None, Some(UnixMs(14_900))], skew, UnixMs(10_000));
+        let view = lag.view([None, None, Some(UnixMs(14_900))], skew, at(10_000));
         assert_eq!(view.lag_ms(Stage::Acknowledged, UnixMs(10_000)), Some(100));
-        assert_eq!(lag.view([None; 3], skew, UnixMs(10_000)).lag_ms(Stage::Acknowledged, UnixMs(10_000)), Some(0));
+        assert_eq!(lag.view([None; 3], skew, at(10_000)).lag_ms(Stage::Acknowledged, UnixMs(10_000)), Some(0));
         lag.passed(Stage::Acknowledged, UnixMs(14_900), at(10_000));
-        assert_eq!(lag.view([None; 3], skew, UnixMs(10_000)).lag_ms(Stage::Acknowledged, UnixMs(10_000)), Some(100));
+        assert_eq!(lag.view([None; 3], skew, at(10_000)).lag_ms(Stage::Acknowledged, UnixMs(10_000)), Some(100));
     }
 }

@@ -3,7 +3,7 @@
 
 use super::StreamTask;
 use crate::base::ids::Region;
-use crate::base::time::{Now, UnixMs};
+use crate::base::time::Now;
 use crate::record::change::Heartbeat;
 use crate::task::command::{Commands, Purpose};
 use crate::task::heartbeat::{Echo, disagreements, echo_of, key, previous};
@@ -94,7 +94,7 @@ impl StreamTask {
     }
 
     /// How far behind its origin a source is, as far as is known now.
-    pub fn lag(&self, index: usize, now: UnixMs) -> LagView {
+    pub fn lag(&self, index: usize, now: Now) -> LagView {
         let source = &self.sources[index];
         let unjudged = self.group.oldest(index).into_iter().chain(self.parking.oldest(index)).min();
         let unsettled = self.oldest_open(index).into_iter().chain(unjudged).min();
