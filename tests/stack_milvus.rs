@@ -9,13 +9,14 @@ use driftless::merge::hlc::Hlc;
 use driftless::merge::version::Version;
 use driftless::ops::append;
 use driftless::port::log::Wake;
-use driftless::port::vector::{RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, VectorStore};
-use driftless::record::collection::{CollectionSpec, Collections, IdKind, IndexKind, Metric};
+use driftless::port::vector::{RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, VectorAdmin, VectorStore};
+use driftless::record::collection::{CollectionSpec, Collections, IdKind, IndexKind, Metric, physical_name};
 use driftless::testing::conformance::generations;
 use driftless::testing::conformance::vector::{Factory, Row, run};
 use milvus::v2::prelude::{ClientV2, ConnectConfig, ReleaseCollectionRequest};
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -23,6 +24,9 @@ use tokio::runtime::Runtime;
 
 /// Held shared by every test, and alone by the one that kills the server.
 static SERVER: RwLock<()> = RwLock::new(());
+
+/// Of a collection that is rebuilt again and again.
+const GENERATIONS: u32 = 6;
 
 struct Milvus {
     runtime: Runtime,
@@ -389,4 +393,48 @@ fn collections_are_made_swapped_and_dropped_behind_their_alias() {
     };
     let mut admin = MilvusGenerations::connect(milvus.runtime.handle().clone(), &milvus.settings).expect("Milvus is reached");
     generations::run(&spec, &mut admin, &mut open);
+}
+
+/// Sets it, whatever happens.
+struct OnDrop<'a>(&'a AtomicBool);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A proxy that is asked for the alias while it is altered may learn the old collection again, and keep it.
+#[test]
+fn an_alias_that_is_written_to_all_along_goes_over_whole() {
+    let Some(milvus) = Milvus::from_environment() else { return };
+    let spec = spec("swaps", 2);
+    let collections = Arc::new(Collections::new(vec![spec.clone()]));
+    milvus.runtime.block_on(milvus.admin().prepare(&collections)).expect("the collection is there");
+    let mut admin = MilvusGenerations::connect(milvus.runtime.handle().clone(), &milvus.settings).expect("Milvus is reached");
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let (milvus, collections, ended) = (&milvus, collections.clone(), &ended);
+            scope.spawn(move || {
+                let mut client = milvus.client(collections);
+                while !ended.load(Ordering::Relaxed) {
+                    // Milvus may not find the collection for an instant: a worker tries again, and so does this.
+                    let _not_found = client.write(rows(writer..writer + 1, 2, 1));
+                }
+            });
+        }
+        let _writers_end = OnDrop(&ended);
+        let mut client = milvus.client(collections.clone());
+        let lost = (2..=GENERATIONS).find(|generation| {
+            let there = CollectionSpec { name: physical_name(&spec.name, *generation), ..spec.clone() };
+            admin.create(&there.name, &spec).expect("it is made");
+            admin.point_alias(&spec.name, &there.name).expect("it goes over");
+            while client.write(rows(1_000..1_001, 2, 1)).is_err() {}
+            let found = milvus.rows(&there).contains_key(&VectorId::Int(1_000));
+            let left = physical_name(&spec.name, generation - 1);
+            found.then(|| admin.drop_collection(&left).expect("dropped")).is_none()
+        });
+        assert_eq!(lost, None, "a row that was written by the alias is not in the generation that it stands for");
+    });
 }

@@ -6,7 +6,8 @@
 //! 4. **Follow** the changelog's tail until little is left ([`follow`]).
 //! 5. **Swap** the alias.
 //! 6. **Follow past the swap**: what a worker had sent to the old collection is in the changelog when the worker's
-//!    progress has passed what was there at the swap. The changelog has the last word on each row.
+//!    progress has passed what was there at the swap. The changelog has the last word on each row. If Milvus has turned
+//!    back to the old collection meanwhile (its caches may), 5 and 6 begin anew.
 //!
 //! Up to 5 nobody sees anything of it, and a second attempt begins clean. From 5 on a file in the state folder says
 //! where 6 goes on. The old collection is kept until it is [dropped](drop_old).
@@ -78,7 +79,7 @@ impl Rebuild<'_> {
                 spec.name, swapped.new
             ));
             let mut follower = self.follower(history, &swapped.new, swapped.positions)?;
-            let followed = self.follow_past(history, &mut follower, work)?;
+            let followed = self.swap(history, &spec, &swapped.new, &mut follower, work)?;
             return Ok(Rebuilt { new: swapped.new, old: Some(swapped.old), rows: 0, followed, refused: 0 });
         }
         let generation = generation_of(&spec.name, &old).unwrap_or(0) + 1;
@@ -87,9 +88,7 @@ impl Rebuild<'_> {
         let mut follower = self.follower(history, &new, positions)?;
         follower.catch_up(history, work)?;
         self.file.write(&Swapped { new: new.clone(), old: old.clone(), positions: follower.positions.clone() })?;
-        self.admin.point_alias(&spec.name, &new)?;
-        work.note(format!("the alias {} now stands for {new}", spec.name));
-        let followed = self.follow_past(history, &mut follower, work)?;
+        let followed = self.swap(history, &spec, &new, &mut follower, work)?;
         Ok(Rebuilt { new, old: Some(old), rows: filled.rows, followed, refused: filled.refused })
     }
 
@@ -184,11 +183,27 @@ impl Rebuild<'_> {
         }
     }
 
-    /// Step 6.
-    fn follow_past(&mut self, history: &mut History<'_>, follower: &mut Follower, work: &mut Work<'_>) -> Result<u64> {
-        follower.follow_past(history, self.patience, work)?;
-        self.file.remove()?;
-        Ok(follower.applied)
+    /// Steps 5 and 6. Done twice, 5 changes nothing.
+    fn swap(
+        &mut self,
+        history: &mut History<'_>,
+        spec: &CollectionSpec,
+        new: &str,
+        follower: &mut Follower,
+        work: &mut Work<'_>,
+    ) -> Result<u64> {
+        let begin = follower.positions.clone();
+        loop {
+            self.admin.point_alias(&spec.name, new)?;
+            work.note(format!("the alias {} now stands for {new}", spec.name));
+            follower.follow_past(history, self.patience, work)?;
+            if self.admin.reaches(&spec.name, new)? {
+                self.file.remove()?;
+                return Ok(follower.applied);
+            }
+            work.note(format!("Milvus takes the alias {} for the old collection again: once more", spec.name));
+            follower.positions.clone_from(&begin);
+        }
     }
 
     fn follower(&mut self, history: &mut History<'_>, new: &str, positions: Vec<i64>) -> Result<Follower> {

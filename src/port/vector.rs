@@ -115,8 +115,12 @@ pub trait VectorAdmin {
     /// Makes an empty one that takes rows like `spec`'s, indexed and loaded.
     fn create(&mut self, physical: &str, spec: &CollectionSpec) -> AnyResult<()>;
 
-    /// From when this returns on, requests that name the alias go to this collection.
+    /// From when this returns on, requests that name the alias go to this collection; a server with caches may yet turn
+    /// back, which [`reaches`](Self::reaches) tells.
     fn point_alias(&mut self, name: &str, physical: &str) -> AnyResult<()>;
+
+    /// Do requests that name the alias go to this collection now?
+    fn reaches(&mut self, name: &str, physical: &str) -> AnyResult<bool>;
 
     fn drop_collection(&mut self, physical: &str) -> AnyResult<()>;
 }

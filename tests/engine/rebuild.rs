@@ -291,3 +291,24 @@ fn the_rows_of_an_instant_go_into_a_collection_beside_and_the_alias_stays() {
     let mut admin = EmbeddedCollections(scene.database.clone());
     assert_eq!(rebuild::old(&mut admin, "documents").unwrap(), [rebuilt.new]);
 }
+
+/// A proxy of Milvus that looks the alias up while it is altered keeps the old collection.
+#[test]
+fn an_alias_that_turns_back_to_the_old_collection_is_swapped_again_and_nothing_stays_behind() {
+    let scene = Scene { slowness: 20, ..Scene::new() };
+    let (mut turned, mut written) = (false, 0);
+    let rebuilt = scene.rebuild(None, &mut |scene, told| {
+        let swapped = matches!(told, Told::Note(note) if note.contains("now stands for"));
+        if swapped && !std::mem::replace(&mut turned, true) {
+            EmbeddedCollections(scene.database.clone()).point_alias("documents", "documents__g1").unwrap();
+        }
+        // What the workers settle meanwhile goes to the old collection, more of it than the first following sees.
+        if turned && scene.alias() == "documents__g1" && (swapped || matches!(told, Told::Waiting(_))) {
+            written += 1;
+            scene.stage.borrow_mut().0.upsert("eu", 100 + written, written, 3.0);
+        }
+    });
+    assert!(rebuilt.is_ok() && written > 3, "{rebuilt:?}, {written} written");
+    assert_eq!(scene.alias(), "documents__g2");
+    scene.assert_oracle("swapped twice");
+}

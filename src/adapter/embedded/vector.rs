@@ -141,6 +141,10 @@ impl VectorAdmin for EmbeddedCollections {
         Ok(())
     }
 
+    fn reaches(&mut self, name: &str, physical: &str) -> Result<bool, Error> {
+        Ok(self.0.lock().aliases.get(name).is_some_and(|target| target == physical))
+    }
+
     fn drop_collection(&mut self, physical: &str) -> Result<(), Error> {
         let mut state = self.0.lock();
         if let Some((alias, _)) = state.aliases.iter().find(|(_, target)| *target == physical) {

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 /// Creating and loading take longer than writing a batch.
 const ADMIN_DEADLINE: Duration = Duration::from_secs(30);
+const DEFAULT_PARTITION: &str = "_default";
 const LOAD_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Codes of Milvus that say "there is none" (2.3 gives the old code alone for some).
@@ -162,7 +163,7 @@ impl MilvusAdmin {
         }
     }
 
-    async fn vector_index(&self, name: &str) -> Result<Option<IndexDesc>> {
+    pub(super) async fn vector_index(&self, name: &str) -> Result<Option<IndexDesc>> {
         let request = DescribeIndexRequest::builder().collection_name(name).build().map_err(asking("the index"))?;
         match self.client.describe_index(request).await {
             Ok(response) => Ok(response.indexes().iter().find(|index| index.get_field_name() == VECTOR_COLUMN).cloned()),
@@ -225,6 +226,16 @@ impl MilvusAdmin {
     async fn load_state(&self, name: &str) -> Result<LoadState> {
         let request = GetLoadStateRequest::builder().collection_name(name).build().map_err(asking("the load state"))?;
         Ok(self.client.get_load_state(request).await.map_err(asking("the load state"))?.state())
+    }
+
+    /// The one partition that rows are in. Milvus refuses to answer for one of another collection.
+    pub(super) async fn partition_is_loaded(&self, name: &str) -> Result<bool> {
+        let request = GetLoadStateRequest::builder().collection_name(name).partition_names([DEFAULT_PARTITION]).build();
+        match self.client.get_load_state(request.map_err(asking("the load state"))?).await {
+            Ok(response) => Ok(response.state() == LoadState::Loaded),
+            Err(SdkError::Server(_)) => Ok(false),
+            Err(error) => Err(asking("the load state")(error)),
+        }
     }
 
     /// Asks for it to be loaded; with `sync`, and waits until it is.

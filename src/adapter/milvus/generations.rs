@@ -6,7 +6,12 @@ use crate::base::error::{Error, Result};
 use crate::port::vector::VectorAdmin;
 use crate::record::collection::CollectionSpec;
 use milvus::v2::prelude::{AlterAliasRequest, DropCollectionRequest, ListCollectionsRequest};
+use std::time::Duration;
 use tokio::runtime::Handle;
+
+const ALTERATIONS_MAX: u32 = 20;
+/// A proxy's question to the root coordinator takes some milliseconds.
+const ANSWERS_UNDER_WAY: Duration = Duration::from_millis(500);
 
 /// Each call blocks the calling thread, which must not be one of the runtime's.
 pub struct MilvusGenerations {
@@ -18,6 +23,12 @@ impl MilvusGenerations {
     pub fn connect(runtime: Handle, settings: &MilvusSettings) -> Result<Self> {
         let admin = runtime.block_on(MilvusAdmin::connect(settings))?;
         Ok(Self { runtime, admin })
+    }
+
+    fn alter_alias(&self, name: &str, physical: &str) -> Result<()> {
+        let doing = format!("to let the alias {name} stand for {physical}");
+        let request = AlterAliasRequest::builder().alias(name).collection_name(physical).build().map_err(asking(&doing))?;
+        self.runtime.block_on(self.admin.client().alter_alias(request)).map_err(asking(&doing))
     }
 }
 
@@ -51,10 +62,33 @@ impl VectorAdmin for MilvusGenerations {
         })
     }
 
+    /// Milvus tells its proxies to forget the alias *before* it alters it (`alterAliasTask` of its root coordinator), so
+    /// one that is asked in between learns the old collection again, or the new one with the old one's partition, and
+    /// keeps that. Altered once more to the same collection, they forget that too.
     fn point_alias(&mut self, name: &str, physical: &str) -> Result<()> {
-        let doing = format!("to let the alias {name} stand for {physical}");
-        let request = AlterAliasRequest::builder().alias(name).collection_name(physical).build().map_err(asking(&doing))?;
-        self.runtime.block_on(self.admin.client().alter_alias(request)).map_err(asking(&doing))
+        self.alter_alias(name, physical)?;
+        for _ in 0..ALTERATIONS_MAX {
+            // For the proxies' questions of before, whose answers nothing announces.
+            self.runtime.block_on(async { tokio::time::sleep(ANSWERS_UNDER_WAY).await });
+            self.alter_alias(name, physical)?;
+            if self.reaches(name, physical)? {
+                return Ok(());
+            }
+        }
+        Err(Error::retry(format!("Milvus goes on to take the alias {name} for another collection than {physical}")))
+    }
+
+    /// A proxy looks up the collection of an index, and the partition whose state of loading is asked for, as it does for
+    /// a row that is written. No two collections share an index' id or a partition.
+    fn reaches(&mut self, name: &str, physical: &str) -> Result<bool> {
+        let admin = &self.admin;
+        let (by_alias, by_name, partition) = self.runtime.block_on(async {
+            tokio::join!(admin.vector_index(name), admin.vector_index(physical), admin.partition_is_loaded(name))
+        });
+        match (by_alias?, by_name?) {
+            (Some(by_alias), Some(by_name)) => Ok(by_alias.get_index_id() == by_name.get_index_id() && partition?),
+            _ => Ok(false),
+        }
     }
 
     fn drop_collection(&mut self, physical: &str) -> Result<()> {
