@@ -24,6 +24,10 @@ pub const GAUGES: &[(&str, &str)] = &[
     (STORE_BYTES, "Resident bytes of the versions store."),
     (BUFFERED_BYTES, "Bytes of records polled and not yet processed."),
     (
+        INCOMPLETE_PARTITIONS,
+        "Partitions held here whose sources had records deleted before they were settled; `driftless resync` fills them.",
+    ),
+    (
         PARKED_CHANGES,
         "Changes of a collection whose rows the vector store does not take: passed over, so that other collections go on, and still to be judged. They hold back their sources' settled offsets, and are lost if the topics' retention deletes them.",
     ),
@@ -57,6 +61,7 @@ pub const TASKS: &str = "driftless_tasks";
 pub const STORE_ENTRIES: &str = "driftless_store_entries";
 pub const STORE_BYTES: &str = "driftless_store_bytes";
 pub const BUFFERED_BYTES: &str = "driftless_buffered_bytes";
+pub const INCOMPLETE_PARTITIONS: &str = "driftless_incomplete_partitions";
 pub const PARKED_CHANGES: &str = "driftless_parked_changes";
 pub const FRONTIER_AGE_SECONDS: &str = "driftless_frontier_age_seconds";
 pub const SINK_WRITE_SECONDS: &str = "driftless_sink_write_seconds";

@@ -4,6 +4,7 @@ use super::secrets::{login, refuse_in_uri, secret};
 use super::*;
 use crate::base::section::Section;
 use crate::record::collection::ORIGIN_BYTES_MAX;
+use crate::region::topics::REPAIR;
 use crate::topology::spec;
 
 /// What a file refers to outside of itself.
@@ -79,6 +80,14 @@ fn check_region_name(section: &Section<'_, '_>, place: usize, name: &str) {
     if name.is_empty() || !name.chars().all(good) || name.len() > ORIGIN_BYTES_MAX {
         let remedy = format!("Use at most {ORIGIN_BYTES_MAX} letters, digits, `-` and `_`: MirrorMaker's alias of that cluster.");
         section.fault(place, format!("\"{name}\" cannot be a region's name"), remedy);
+    }
+    refuse_reserved(section, place, name);
+}
+
+/// Metrics and reports name the repair topic so, where a region's name stands.
+fn refuse_reserved(section: &Section<'_, '_>, place: usize, name: &str) {
+    if name == REPAIR {
+        section.fault(place, format!("\"{name}\" cannot be a region's name"), "It stands for the repair topic; choose another.");
     }
 }
 

@@ -7,8 +7,10 @@ pub const STAGE: &str = "driftless.stage";
 pub const TOPIC: &str = "driftless.topic";
 pub const PARTITION: &str = "driftless.partition";
 pub const OFFSET: &str = "driftless.offset";
-/// Also on records of the vectors changelog: the append time at the origin, which the copy would lose.
+/// Also on records of the vectors changelog and of the repair topic: the append time at the origin, which the copy would lose.
 pub const APPENDED_AT: &str = "driftless.appended_at";
+/// On records of the repair topic: the region whose registry knows the schema, and where the change was accepted.
+pub const ORIGIN: &str = "driftless.origin";
 /// On conflicts: the version that won.
 pub const WINNER: &str = "driftless.winner";
 

@@ -15,7 +15,7 @@ use crate::record::raw::RawRecord;
 use crate::store::VersionStore;
 use crate::store::entry::{Entry, EntryError, FORGOTTEN_HEADER, parse_version_text};
 use crate::store::memory::MemoryStore;
-use crate::store::progress::{PROGRESS_KEY, Progress, ProgressError, SourceProgress};
+use crate::store::progress::{Gap, PROGRESS_KEY, Progress, ProgressError, SourceProgress};
 use crate::store::row_key;
 use crate::stream::source_check::{Checked, Patience, check};
 use crate::task::settings::TaskTopics;
@@ -125,10 +125,15 @@ impl Restore {
         let mut warnings = Vec::new();
         let progress = image.progress.as_ref().map(|(progress, _)| progress);
         let mut sources = Vec::new();
+        let mut incomplete = progress.map_or(Vec::new(), |progress| progress.incomplete.clone());
         for (region, topic) in &self.request.sources {
             let known = progress.and_then(|progress| progress.sources.iter().find(|source| *source.topic == **topic));
             let checked = check_start(reader, start_of(region, topic, known), known, self.request.task.partition, partitions)?;
             warnings.extend(checked.warning);
+            let settled = known.map_or(0, |known| known.next_offset);
+            if checked.start.mark.is_some() && checked.start.next_offset > settled {
+                incomplete.push(Gap { topic: topic.to_string(), from: settled, until: checked.start.next_offset });
+            }
             sources.push(checked.start);
         }
         let vectors = &self.request.topics.vectors_changelog;
@@ -151,6 +156,8 @@ impl Restore {
         let entries_read = image.entries_read;
         let restored = Restored {
             sources,
+            incomplete,
+            resync_from: progress.and_then(|progress| progress.resync_from.clone()),
             floor: progress.and_then(|progress| progress.floor),
             epoch: progress.map_or(0, |progress| progress.epoch) + 1,
             written_at: progress.map_or(0, |progress| progress.written_at),
@@ -198,6 +205,7 @@ fn start_of(region: &Region, topic: &Arc<str>, known: Option<&SourceProgress>) -
         next_offset: known.map_or(0, |source| source.next_offset),
         mark,
         frontier: known.and_then(|source| source.frontier),
+        since: known.and_then(|source| source.since),
         present: false,
     }
 }

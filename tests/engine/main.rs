@@ -14,6 +14,7 @@ mod oversize;
 mod parking;
 mod reassertion;
 mod refusals;
+mod repair;
 mod restart;
 mod restore;
 mod sources;
