@@ -5,9 +5,12 @@
 
 mod dead_letter;
 mod demo;
+mod diff;
 mod doctor;
+mod meter;
 mod output;
 mod pages;
+mod resync;
 mod sim;
 mod topics;
 mod topology;
@@ -63,6 +66,8 @@ enum Command {
     Topics(topics::TopicsCommand),
     Sim(sim::SimArgs),
     Doctor(doctor::DoctorArgs),
+    Diff(diff::DiffArgs),
+    Resync(resync::ResyncArgs),
     /// Look at changes that could not be applied, and offer them again
     #[command(subcommand, name = "dead-letter")]
     DeadLetter(dead_letter::DeadLetterCommand),
@@ -114,6 +119,8 @@ impl Command {
             Command::Topics(command) => topics::run(&command),
             Command::Sim(args) => sim::run(&args),
             Command::Doctor(args) => doctor::run(&args),
+            Command::Diff(args) => diff::run(&args),
+            Command::Resync(args) => resync::run(&args),
             Command::DeadLetter(command) => dead_letter::run(&command),
         }
     }

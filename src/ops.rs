@@ -1,10 +1,15 @@
 //! What an operator does beside the running workers: make topics and look after them, find out what is wrong,
-//! see to dead letters. Over ports alone; `cli` brings the adapters and prints what is found.
+//! see to dead letters, compare with a peer and bring what it has. Over ports alone; `cli` brings the adapters and prints what is found.
 
 pub mod append;
 pub mod dead_letter;
+pub mod diff;
+pub mod difference;
 pub mod doctor;
 pub mod finding;
+pub mod observer;
+pub mod replica;
+pub mod resync;
 mod scan;
 pub mod state_dir;
 pub mod topics;

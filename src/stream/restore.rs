@@ -234,7 +234,7 @@ fn tail_begin(reader: &mut dyn LogReader, vectors: &TopicPartition, first: i64, 
 }
 
 /// The store as the log tells it, and what the log has in the wrong place.
-struct Image {
+pub struct Image {
     collections: Arc<Collections>,
     store: MemoryStore,
     /// By epoch, then by position.
@@ -251,7 +251,7 @@ struct Image {
 }
 
 impl Image {
-    fn new(collections: Arc<Collections>) -> Self {
+    pub fn new(collections: Arc<Collections>) -> Self {
         Self {
             store: MemoryStore::new(&collections),
             collections,
@@ -265,7 +265,17 @@ impl Image {
         }
     }
 
-    fn apply(&mut self, record: &RawRecord) -> Result<()> {
+    pub fn store(&self) -> &dyn VersionStore {
+        &self.store
+    }
+
+    /// The newest progress record, of the newest owner.
+    pub fn progress(&self) -> Option<&Progress> {
+        self.progress.as_ref().map(|(progress, _)| progress)
+    }
+
+    /// Takes the next record of the versions changelog.
+    pub fn apply(&mut self, record: &RawRecord) -> Result<()> {
         if record.key.as_deref() == Some(PROGRESS_KEY.as_bytes()) {
             return self.apply_progress(record);
         }

@@ -68,7 +68,7 @@ impl RestorerHandle {
 
 enum Job {
     Restore(Box<Restore>),
-    Other(Request),
+    Other(Box<Request>),
 }
 
 /// What a step of the restorer did.
@@ -146,7 +146,7 @@ impl Restorer {
             other => {
                 // Behind a restore in mid-read, which holds the reader; before those not begun.
                 let at = self.jobs.iter().position(|job| matches!(job, Job::Restore(restore) if !restore.has_begun()));
-                self.jobs.insert(at.unwrap_or(self.jobs.len()), Job::Other(other));
+                self.jobs.insert(at.unwrap_or(self.jobs.len()), Job::Other(Box::new(other)));
             }
         }
     }

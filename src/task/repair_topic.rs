@@ -13,7 +13,7 @@ use crate::base::ids::{Region, TopicPartition};
 use crate::base::time::UnixMs;
 use crate::merge::version::Version;
 use crate::port::log::Append;
-use crate::record::change::{Body, BodyEncoding, Change, EncodedBody, Op};
+use crate::record::change::{BodyEncoding, Change, EncodedBody, Op};
 use crate::record::collection::Collections;
 use crate::record::decode::{Decoded, decode};
 use crate::record::headers;
@@ -133,7 +133,7 @@ pub fn original(record: &RawRecord) -> RawRecord {
 fn read_forgotten(record: &RawRecord, collections: &Collections) -> Result<Change, Rejection> {
     let version = record.header_text(FORGOTTEN_HEADER).and_then(parse_version_text);
     let version = version.ok_or_else(|| Rejection::new(Reason::NullValue, "a null that names no version"))?;
-    let encoding = BodyEncoding::Decoded(Box::new(Body::default()));
+    let encoding = BodyEncoding::Decoded(Box::default());
     let body = EncodedBody { content: Bytes::new(), encoding };
     Ok(Change { op: Op::Delete, key: row_key_of(record, collections)?, version, record: record.clone(), body })
 }
@@ -182,6 +182,6 @@ mod tests {
             assert_eq!(record.value.as_deref(), Some(format!("\u{1}{json}").as_bytes()));
             assert_eq!(Mark::read(&record).expect("a mark").unwrap(), mark);
         }
-        assert!(Mark::read(&record(forgotten(&to, Some("docs\0001".into()), &parse_version_text("1/2/us").unwrap()))).is_none());
+        assert!(Mark::read(&record(forgotten(&to, Some("docs\x001".into()), &parse_version_text("1/2/us").unwrap()))).is_none());
     }
 }

@@ -17,6 +17,7 @@ mod refusals;
 mod repair;
 mod restart;
 mod restore;
+mod resync;
 mod sources;
 mod tombstones;
 mod worker;

@@ -214,7 +214,7 @@ fn f34_a_partition_that_lost_records_says_so_until_a_resync_has_filled_that_very
     run_with_peer(&world, &mut worker, 2);
     let gap = Gap { topic: "us.vector-cdc".to_owned(), from: lost_from, until: lost_from + 3 };
     let incomplete = |world: &World| progress_records(world, 0).pop().unwrap().incomplete;
-    assert_eq!(incomplete(&world), [gap.clone()]);
+    assert_eq!(incomplete(&world), vec![gap.clone()]);
     assert_eq!(worker.task("0_0").incomplete, [format!("us.vector-cdc {lost_from} to {}", lost_from + 2)]);
     // Another one while it runs: the same topic's becomes wider.
     for id in 6..9 {
@@ -224,10 +224,10 @@ fn f34_a_partition_that_lost_records_says_so_until_a_resync_has_filled_that_very
     world.broker.delete_below(&mirror, end).unwrap();
     world.run_in_steps(&mut [&mut worker], 60_000, 500);
     let wider = Gap { until: end, ..gap.clone() };
-    assert_eq!(incomplete(&world), [wider.clone()]);
+    assert_eq!(incomplete(&world), vec![wider.clone()]);
     put(&world, Mark::End { filled: vec![gap], since: BTreeMap::new() }.append(&repair(&world, 0)));
     run_with_peer(&world, &mut worker, 2);
-    assert_eq!(incomplete(&world), [wider.clone()], "it was begun before the gap became wider");
+    assert_eq!(incomplete(&world), vec![wider.clone()], "it was begun before the gap became wider");
     put(&world, Mark::End { filled: vec![wider], since: BTreeMap::new() }.append(&repair(&world, 0)));
     run_with_peer(&world, &mut worker, 2);
     assert!(incomplete(&world).is_empty());
