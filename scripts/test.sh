@@ -110,7 +110,7 @@ fuzz() {
 # chaos LENGTH: the seed is printed.
 chaos() {
     build || return 0
-    "$here/install.sh" stack chaos
+    "$here/install.sh" stack
     if start_stack --brokers us=3; then
         run_script tests/stack_chaos/chaos.py "$1" ${DRIFTLESS_CHAOS_SEED:-}
     fi
