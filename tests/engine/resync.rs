@@ -213,7 +213,7 @@ fn eu_and_us() -> Regions {
 }
 
 #[test]
-fn f34_what_a_gap_has_swallowed_is_brought_from_the_peer_and_no_more() {
+fn f34_f64_what_a_gap_has_swallowed_is_brought_from_the_peer_and_no_more() {
     let mut regions = eu_and_us();
     regions.assert_equal(EU, US);
     // eu's mirror is purged past its worker: updates, new rows and deletes that us has forgotten since.
