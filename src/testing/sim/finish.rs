@@ -114,7 +114,8 @@ fn copied(world: &World, written: &[(usize, TopicPartition, i64)]) -> bool {
 
 fn source_ends(world: &World) -> Vec<HashMap<TopicPartition, i64>> {
     let ends = |region: usize| {
-        let sources = world.sources(region).into_iter();
+        let repair = (0..world.rules.partitions).map(|partition| TopicPartition::new(world.names.repair(0), partition));
+        let sources = world.sources(region).into_iter().chain(repair);
         let broker = &world.regions[region].broker;
         sources.map(|at| (at.clone(), broker.bounds(&at).map_or(0, |bounds| bounds.end))).collect()
     };
