@@ -3,14 +3,19 @@
 //! Results go to standard output, logs and errors to standard error. Each subcommand has a file: its arguments
 //! as given, and a `run` that turns them into what the library takes.
 
+mod confirm;
 mod dead_letter;
 mod demo;
 mod diff;
 mod doctor;
+mod explain;
 mod meter;
 mod output;
 mod pages;
+mod past;
+mod rebuild;
 mod resync;
+mod rollback;
 mod sim;
 mod topics;
 mod topology;
@@ -71,6 +76,9 @@ enum Command {
     /// Look at changes that could not be applied, and offer them again
     #[command(subcommand, name = "dead-letter")]
     DeadLetter(dead_letter::DeadLetterCommand),
+    Explain(explain::ExplainArgs),
+    Rollback(rollback::RollbackArgs),
+    Rebuild(rebuild::RebuildArgs),
 }
 
 /// The configuration that most commands take.
@@ -122,6 +130,9 @@ impl Command {
             Command::Diff(args) => diff::run(&args),
             Command::Resync(args) => resync::run(&args),
             Command::DeadLetter(command) => dead_letter::run(&command),
+            Command::Explain(args) => explain::run(&args),
+            Command::Rollback(args) => rollback::run(&args),
+            Command::Rebuild(args) => rebuild::run(&args),
         }
     }
 }

@@ -3,13 +3,15 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "it runs against real servers, in real time")]
 
-use driftless::adapter::milvus::{MilvusAdmin, MilvusSettings, MilvusStore};
+use driftless::adapter::milvus::{MilvusAdmin, MilvusGenerations, MilvusSettings, MilvusStore};
 use driftless::base::ids::{CollectionId, Region, VectorId};
 use driftless::merge::hlc::Hlc;
 use driftless::merge::version::Version;
+use driftless::ops::append;
 use driftless::port::log::Wake;
 use driftless::port::vector::{RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, VectorStore};
 use driftless::record::collection::{CollectionSpec, Collections, IdKind, IndexKind, Metric};
+use driftless::testing::conformance::generations;
 use driftless::testing::conformance::vector::{Factory, Row, run};
 use milvus::v2::prelude::{ClientV2, ConnectConfig, ReleaseCollectionRequest};
 use std::collections::BTreeMap;
@@ -72,7 +74,8 @@ impl Milvus {
         let mut rows = BTreeMap::new();
         let mut visit = |row: driftless::adapter::milvus::StoredRow| {
             let id = row.id.clone();
-            let row = Row { id: row.id, vector: row.vector, version: row.version, metadata: row.metadata };
+            let version = row.version.expect("rows are written with versions");
+            let row = Row { id: row.id, vector: row.vector, version, metadata: row.metadata };
             assert!(rows.insert(id, row).is_none(), "an id is given out once");
         };
         self.runtime.block_on(self.admin().scan(spec, &mut visit)).expect("the collection is read");
@@ -225,6 +228,17 @@ fn f49_a_whole_collection_of_more_than_a_reply_holds_is_read_page_by_page() {
     let ids = (-10_000..20_000).map(VectorId::Int).collect();
     let Ok(StoreReply::ReadBack(versions)) = client.call(StoreRequest::ReadBack(ids)) else { panic!("not read back") };
     assert_eq!(versions.len(), 20_000);
+
+    let (mut ids, mut after, mut newer) = (Vec::new(), None, 0);
+    loop {
+        let Ok(StoreReply::Scanned(page)) = client.call(StoreRequest::Scan { after, limit: 700 }) else { panic!("not read") };
+        newer += page.rows.iter().filter(|row| row.version.as_ref().is_some_and(|version| version.hlc == Hlc(2))).count();
+        ids.extend(page.rows.into_iter().map(|row| row.id));
+        let Some(next) = page.next else { break };
+        after = Some(next);
+    }
+    assert!(ids.iter().eq((0..20_000).map(VectorId::Int).collect::<Vec<_>>().iter()), "{} ids, in their order", ids.len());
+    assert_eq!(newer, 5_000);
 }
 
 /// f49 among them: whatever the content's fault is, halving the batch must find it.
@@ -353,4 +367,25 @@ fn a_probe_tells_acknowledged_from_visible() {
     let seen = milvus.runtime.block_on(milvus.admin().measure_visibility()).expect("measured");
     println!("{seen:?}");
     assert!(seen.visible_max < Duration::from_secs(5), "{seen:?}");
+}
+
+#[test]
+fn collections_are_made_swapped_and_dropped_behind_their_alias() {
+    let Some(milvus) = Milvus::from_environment() else { return };
+    let spec = CollectionSpec {
+        name: fresh("generations"),
+        id: IdKind::Int64,
+        dimension: 2,
+        metric: Metric::L2,
+        index: IndexKind::Hnsw { m: 8, ef_construction: 64 },
+        auto_create: true,
+    };
+    let collections = Arc::new(Collections::new(vec![spec.clone()]));
+    milvus.runtime.block_on(milvus.admin().prepare(&collections)).expect("the collection is there");
+    let mut open = |collections: Arc<Collections>| -> Box<dyn VectorStore> {
+        let handle = milvus.runtime.handle().clone();
+        Box::new(MilvusStore::new(handle, collections, &milvus.settings, append::wake()).expect("settings are good"))
+    };
+    let mut admin = MilvusGenerations::connect(milvus.runtime.handle().clone(), &milvus.settings).expect("Milvus is reached");
+    generations::run(&spec, &mut admin, &mut open);
 }

@@ -10,8 +10,10 @@
 //! request was sent at all. The generated messages take our slab and our bytes as they are.
 
 mod admin;
+mod columns;
 mod connection;
 mod fault;
+mod generations;
 mod probe;
 mod read;
 mod schema;
@@ -19,6 +21,7 @@ mod store;
 mod write;
 
 pub use admin::{Finding, MilvusAdmin, Severity};
+pub use generations::MilvusGenerations;
 pub use probe::Visibility;
 pub use read::StoredRow;
 pub use store::MilvusStore;

@@ -9,14 +9,19 @@ use crate::port::log::LogReader;
 use crate::record::collection::Collections;
 use crate::record::raw::RawRecord;
 use crate::region::topics::{TopicNames, mirror_name};
-use crate::store::VersionStore;
 use crate::store::entry::Entry;
+use crate::store::memory::MemoryStore;
 use crate::store::progress::{Progress, SourceProgress};
-use crate::stream::restore::Image;
+use crate::store::{Opened, VersionStore};
+use crate::stream::restore::image::Image;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Reads that may bring nothing in a row before the log counts as unreachable; each waits a short moment.
 const EMPTY_READS_MAX: usize = 1_000;
+
+/// How long it matters what was forgotten: no zombie lives longer, whose append might come behind it.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A region as a command reaches it.
 pub struct Place<'a> {
@@ -57,11 +62,12 @@ pub struct Replica {
 
 impl Replica {
     pub fn new(place: &Place<'_>, shard: u16, partition: i32, collections: &Arc<Collections>) -> Self {
+        let opened = Opened { store: Box::new(MemoryStore::new(collections, DAY)), applied: None, warning: None };
         Self {
             region: place.region.clone(),
             changelog: TopicPartition::new(place.names.versions_changelog(shard), partition),
             local: place.names.local(shard),
-            image: Image::new(collections.clone()),
+            image: Image::new(collections.clone(), opened),
             position: 0,
         }
     }

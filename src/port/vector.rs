@@ -1,8 +1,9 @@
-//! The vector store: writes in batches, reads back what it holds.
+//! The vector store: writes in batches, reads back what it holds, by ids or page by page.
 
-use crate::base::ids::{CollectionId, Region, VectorId};
-use crate::merge::hlc::Hlc;
+use crate::base::error::Result as AnyResult;
+use crate::base::ids::{CollectionId, VectorId};
 use crate::merge::version::Version;
+use crate::record::collection::CollectionSpec;
 use std::sync::Arc;
 
 /// Rows of one collection, in columns: `vectors` is one slab of `rows × dimension` floats, ready to be sent.
@@ -30,13 +31,22 @@ impl RowBatch {
     }
 }
 
-/// What a read-back finds of one id.
+/// What a read finds of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredVersion {
     pub id: VectorId,
-    pub hlc: Hlc,
-    pub origin: Region,
-    pub sequence: u64,
+    /// `None`: the row carries none, so somebody else wrote it (as in a collection that is still to be imported).
+    pub version: Option<Version>,
+}
+
+/// A part of a collection, in the order of its ids (text by its bytes).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    pub rows: Vec<StoredVersion>,
+    /// Rows whose ids have another form than the collection's ids have: no change can be meant for them.
+    pub misnamed: usize,
+    /// What the next page comes after; `None` at the end. Of a misnamed row it is the text as it stands.
+    pub next: Option<VectorId>,
 }
 
 #[derive(Debug, Clone)]
@@ -45,6 +55,9 @@ pub enum StoreRequest {
     Write(Arc<RowBatch>),
     /// The versions held for these ids now, read with strong consistency; ids not there are left out.
     ReadBack(Vec<VectorId>),
+    /// The versions of a part of the collection, read with strong consistency: of about `limit` rows, a store may
+    /// give more or fewer. `after` is the last page's `next`. Rows written while pages are read may be missed.
+    Scan { after: Option<VectorId>, limit: usize },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +67,7 @@ pub enum StoreReply {
         written_at: u64,
     },
     ReadBack(Vec<StoredVersion>),
+    Scanned(Page),
 }
 
 /// Why a request failed, by what it means for the batch.
@@ -87,4 +101,22 @@ pub trait VectorStore: Send {
 
     /// Moves the responses that have come in to `responses`. Does not block.
     fn poll(&mut self, responses: &mut Vec<StoreResponse>);
+}
+
+/// Looking after whole collections, for commands: each call waits for its answer, and fails with
+/// [`Remedy::Retry`](crate::base::error::Remedy::Retry) where the store cannot be reached.
+pub trait VectorAdmin {
+    /// The physical collection that an alias stands for; none if there is no such alias.
+    fn alias(&mut self, name: &str) -> AnyResult<Option<String>>;
+
+    /// Physical collections, by name.
+    fn collections(&mut self) -> AnyResult<Vec<String>>;
+
+    /// Makes an empty one that takes rows like `spec`'s, indexed and loaded.
+    fn create(&mut self, physical: &str, spec: &CollectionSpec) -> AnyResult<()>;
+
+    /// From when this returns on, requests that name the alias go to this collection.
+    fn point_alias(&mut self, name: &str, physical: &str) -> AnyResult<()>;
+
+    fn drop_collection(&mut self, physical: &str) -> AnyResult<()>;
 }

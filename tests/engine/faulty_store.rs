@@ -5,6 +5,7 @@ use crate::fuse::Fuse;
 use driftless::adapter::embedded::vector::{Database, EmbeddedStore};
 use driftless::base::ids::{CollectionId, VectorId};
 use driftless::port::vector::{RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, VectorStore};
+use driftless::task::command::{Purpose, Token};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -109,6 +110,7 @@ impl VectorStore for FaultyStore {
                 line.in_flight_max = line.in_flight_max.max(line.in_flight);
             }
             StoreRequest::ReadBack(_) => line.read_backs += 1,
+            StoreRequest::Scan { .. } => {}
         }
         line.pending.push_back((collection, request, token));
     }
@@ -117,7 +119,7 @@ impl VectorStore for FaultyStore {
         let mut line = self.0.lock().unwrap();
         while !line.replies.is_empty() && line.fuse.step() {
             let response = line.replies.pop_front().expect("it is not empty");
-            if !matches!(response.outcome, Ok(StoreReply::ReadBack(_))) {
+            if Token::unpack(response.token).is_some_and(|token| token.purpose == Purpose::Batch) {
                 line.in_flight -= 1;
             }
             responses.push(response);

@@ -75,7 +75,8 @@ async fn sample(service: Service, spec: &CollectionSpec) -> Result<(Duration, Du
     let written = Instant::now();
     loop {
         let found = read::versions_of(service.clone(), spec, std::slice::from_ref(&id), read::Freshness::Whatever);
-        if found.await.map_err(failed)?.iter().any(|version| version.hlc.0 >= stamp) {
+        let found = found.await.map_err(failed)?;
+        if found.iter().any(|row| row.version.as_ref().is_some_and(|version| version.hlc.0 >= stamp)) {
             return Ok((written - sent, written.elapsed()));
         }
         if written.elapsed() > GIVE_UP {

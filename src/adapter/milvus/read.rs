@@ -1,23 +1,29 @@
 //! Reading rows: the versions of given ids, and whole collections in the order of their ids.
+//!
+//! Pages are asked for as Milvus' own iterators do it: ids greater than the last one seen, a limit, and a reduction
+//! that keeps the order of ids. Without the latter a query with a limit gives any rows that match, and what lies
+//! between them would be passed over. Each segment may contribute up to the limit, so a page can hold many times as
+//! many rows; and only an empty one is the end.
 
+use super::columns::{Columns, malformed};
 use super::connection::Service;
 use super::fault;
 use super::write::{DYNAMIC_COLUMN, id_filter, id_literal};
-use crate::base::ids::{Region, VectorId};
-use crate::merge::hlc::Hlc;
+use crate::base::ids::VectorId;
 use crate::merge::version::Version;
-use crate::port::vector::{StoreError, StoredVersion};
+use crate::port::vector::{Page, StoreError, StoredVersion};
 use crate::record::collection::{CollectionSpec, HLC_COLUMN, ID_COLUMN, IdKind, ORIGIN_COLUMN, SEQUENCE_COLUMN, VECTOR_COLUMN};
 use milvus::proto::common::{ConsistencyLevel, KeyValuePair};
-use milvus::proto::milvus::{QueryRequest, QueryResults};
-use milvus::proto::schema::{FieldData, field_data, scalar_field, vector_field};
+use milvus::proto::milvus::QueryRequest;
 
 /// Ids asked for at once: 300 KiB of expression and 500 KiB of reply for UUIDs. Each question waits for a tick
 /// of the proxy, so few and large ones.
 const READ_BACK_IDS: usize = 8_192;
-/// Milvus gives out at most 16 384 rows at a time; and a page's floats stay below this.
+/// Milvus gives out at most 16 384 rows at a time; and a page's floats are meant to stay below this.
 const PAGE_ROWS_MAX: usize = 8_192;
 const PAGE_BYTES: usize = 2 * 1024 * 1024;
+/// Scalars of so many rows from each of a hundred segments are 12 MiB.
+const SCALAR_PAGE_ROWS_MAX: usize = 1_000;
 
 /// Which rows a read must see.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +39,8 @@ pub(super) enum Freshness {
 pub struct StoredRow {
     pub id: VectorId,
     pub vector: Vec<f32>,
-    pub version: Version,
+    /// `None`: somebody else wrote the row.
+    pub version: Option<Version>,
     /// The row's dynamic fields: one JSON object.
     pub metadata: Vec<u8>,
 }
@@ -49,11 +56,35 @@ pub(super) async fn versions_of(
     for chunk in ids.chunks(READ_BACK_IDS) {
         let fields = [ID_COLUMN, HLC_COLUMN, ORIGIN_COLUMN, SEQUENCE_COLUMN];
         let columns = query(&mut service, spec, id_filter(spec, chunk)?, &fields, None, freshness).await?;
-        for (id, version) in columns.ids(spec)?.into_iter().zip(columns.versions()?) {
-            found.push(StoredVersion { id, hlc: version.hlc, origin: version.origin, sequence: version.sequence });
+        let ids = columns.ids(spec)?;
+        for (id, version) in ids.iter().zip(columns.versions(ids.len())?) {
+            let id = id.clone().map_err(|text| malformed(&format!("nobody asked for id {text:?}")))?;
+            found.push(StoredVersion { id, version });
         }
     }
     Ok(found)
+}
+
+/// The versions of the rows behind `after`; see [`StoreRequest::Scan`](crate::port::vector::StoreRequest::Scan).
+pub(super) async fn page(
+    mut service: Service,
+    spec: &CollectionSpec,
+    after: Option<&VectorId>,
+    limit: usize,
+) -> Result<Page, StoreError> {
+    let fields = [ID_COLUMN, HLC_COLUMN, ORIGIN_COLUMN, SEQUENCE_COLUMN];
+    let limit = Some(limit.clamp(1, SCALAR_PAGE_ROWS_MAX));
+    let columns = query(&mut service, spec, behind(spec, after)?, &fields, limit, Freshness::Strong).await?;
+    let ids = columns.ids(spec)?;
+    let versions = columns.versions(ids.len())?;
+    let mut page = Page { next: greatest(&ids), ..Page::default() };
+    for (id, version) in ids.into_iter().zip(versions) {
+        match id {
+            Ok(id) => page.rows.push(StoredVersion { id, version }),
+            Err(_) => page.misnamed += 1,
+        }
+    }
+    Ok(page)
 }
 
 /// Visits every row in the order of its id, page by page. Rows written meanwhile may or may not be seen.
@@ -62,35 +93,50 @@ pub(super) async fn scan(
     spec: &CollectionSpec,
     visit: &mut dyn FnMut(StoredRow),
 ) -> Result<(), StoreError> {
-    let limit = (PAGE_BYTES / (4 * spec.dimension.max(1))).clamp(1, PAGE_ROWS_MAX);
+    let rows_wanted = (PAGE_BYTES / (4 * spec.dimension.max(1))).clamp(1, PAGE_ROWS_MAX);
+    // How many segments contribute shows in the first reply.
+    let mut limit = rows_wanted.div_ceil(16);
     let mut after: Option<VectorId> = None;
     loop {
-        let filter = match &after {
-            Some(id) => format!("{ID_COLUMN} > {}", id_literal(spec, id)?),
-            None => everything(spec.id),
-        };
         let fields = [ID_COLUMN, VECTOR_COLUMN, HLC_COLUMN, ORIGIN_COLUMN, SEQUENCE_COLUMN, DYNAMIC_COLUMN];
+        let filter = behind(spec, after.as_ref())?;
         let columns = query(&mut service, spec, filter, &fields, Some(limit), Freshness::Strong).await?;
         let ids = columns.ids(spec)?;
-        let Some(greatest) = ids.iter().max().cloned() else { return Ok(()) };
-        let (vectors, versions, metadata) = (columns.vectors()?, columns.versions()?, columns.metadata()?);
-        if vectors.len() != ids.len() * spec.dimension || versions.len() != ids.len() || metadata.len() != ids.len() {
+        let Some(last) = greatest(&ids) else { return Ok(()) };
+        let (vectors, versions, metadata) = (columns.vectors()?, columns.versions(ids.len())?, columns.metadata()?);
+        if vectors.len() != ids.len() * spec.dimension || metadata.len() != ids.len() {
             return Err(malformed("columns of different lengths"));
         }
+        limit = (limit * rows_wanted / ids.len()).clamp(1, rows_wanted);
         let rows = ids.into_iter().zip(vectors.chunks_exact(spec.dimension)).zip(versions).zip(metadata);
         for (((id, vector), version), metadata) in rows {
+            let id = id.map_err(|text| malformed(&format!("id {text:?} is none of {}", spec.name)))?;
             visit(StoredRow { id, vector: vector.to_vec(), version, metadata: metadata.clone() });
         }
-        after = Some(greatest);
+        after = Some(last);
     }
 }
 
-/// A filter that every id passes: Milvus wants one wherever it limits the number of rows.
-fn everything(kind: IdKind) -> String {
-    match kind {
-        IdKind::Int64 => format!("{ID_COLUMN} >= 0 or {ID_COLUMN} < 0"),
-        IdKind::Uuid | IdKind::Text { .. } => format!("{ID_COLUMN} >= \"\""),
+/// The ids behind one, or all: Milvus wants a filter wherever it limits the number of rows.
+fn behind(spec: &CollectionSpec, after: Option<&VectorId>) -> Result<String, StoreError> {
+    match (after, spec.id) {
+        // A misnamed row's, as it stands in the column.
+        (Some(VectorId::Text(text)), IdKind::Uuid) => Ok(format!("{ID_COLUMN} > {}", serde_json::Value::from(&**text))),
+        (Some(id), _) => Ok(format!("{ID_COLUMN} > {}", id_literal(spec, id)?)),
+        (None, IdKind::Int64) => Ok(format!("{ID_COLUMN} >= 0 or {ID_COLUMN} < 0")),
+        (None, IdKind::Uuid | IdKind::Text { .. }) => Ok(format!("{ID_COLUMN} >= \"\"")),
     }
+}
+
+/// The greatest id of a page, in the order of the column: text by its bytes.
+fn greatest(ids: &[Result<VectorId, String>]) -> Option<VectorId> {
+    let in_column = |id: &Result<VectorId, String>| match id {
+        Ok(VectorId::Int(number)) => (*number, String::new()),
+        Ok(id) => (0, id.to_string()),
+        Err(text) => (0, text.clone()),
+    };
+    let last = ids.iter().max_by_key(|id| in_column(id))?;
+    Some(last.clone().unwrap_or_else(|text| VectorId::Text(text.into())))
 }
 
 async fn query(
@@ -109,7 +155,7 @@ async fn query(
         collection_name: spec.name.clone(),
         expr: filter,
         output_fields: fields.iter().map(|field| (*field).to_owned()).collect(),
-        query_params: limit.map(|rows| KeyValuePair { key: "limit".to_owned(), value: rows.to_string() }).into_iter().collect(),
+        query_params: limit.map(paging).unwrap_or_default(),
         consistency_level: consistency as i32,
         ..Default::default()
     };
@@ -120,95 +166,15 @@ async fn query(
     }
 }
 
+fn paging(rows: usize) -> Vec<KeyValuePair> {
+    let settings = [("limit", rows.to_string()), ("iterator", "True".to_owned()), ("reduce_stop_for_best", "True".to_owned())];
+    settings.into_iter().map(|(key, value)| KeyValuePair { key: key.to_owned(), value }).collect()
+}
+
 /// A read that got no answer has changed nothing: there is nothing to suspect.
 fn without_effect(error: StoreError) -> StoreError {
     match error {
         StoreError::Ambiguous(said) => StoreError::Unavailable(said),
         other => other,
-    }
-}
-
-fn malformed(what: &str) -> StoreError {
-    StoreError::Unavailable(format!("Milvus' reply to a query is not as expected: {what}"))
-}
-
-/// A reply's columns. A reply without rows may come without columns.
-struct Columns(QueryResults);
-
-impl Columns {
-    fn find(&self, name: &str) -> Option<&FieldData> {
-        self.0.fields_data.iter().find(|field| field.field_name == name || (name == DYNAMIC_COLUMN && field.is_dynamic))
-    }
-
-    fn scalars(&self, name: &str) -> Option<&scalar_field::Data> {
-        match self.find(name)?.field.as_ref()? {
-            field_data::Field::Scalars(scalars) => scalars.data.as_ref(),
-            _ => None,
-        }
-    }
-
-    fn longs(&self, name: &str) -> Result<&[i64], StoreError> {
-        match self.scalars(name) {
-            Some(scalar_field::Data::LongData(longs)) => Ok(&longs.data),
-            None => Ok(&[]),
-            Some(_) => Err(malformed(name)),
-        }
-    }
-
-    fn texts(&self, name: &str) -> Result<&[String], StoreError> {
-        match self.scalars(name) {
-            Some(scalar_field::Data::StringData(texts)) => Ok(&texts.data),
-            None => Ok(&[]),
-            Some(_) => Err(malformed(name)),
-        }
-    }
-
-    fn metadata(&self) -> Result<&[Vec<u8>], StoreError> {
-        match self.scalars(DYNAMIC_COLUMN) {
-            Some(scalar_field::Data::JsonData(objects)) => Ok(&objects.data),
-            None => Ok(&[]),
-            Some(_) => Err(malformed(DYNAMIC_COLUMN)),
-        }
-    }
-
-    fn vectors(&self) -> Result<&[f32], StoreError> {
-        let field = self.find(VECTOR_COLUMN).and_then(|field| field.field.as_ref());
-        match field {
-            Some(field_data::Field::Vectors(vectors)) => match &vectors.data {
-                Some(vector_field::Data::FloatVector(floats)) => Ok(&floats.data),
-                _ => Err(malformed(VECTOR_COLUMN)),
-            },
-            Some(_) => Err(malformed(VECTOR_COLUMN)),
-            None => Ok(&[]),
-        }
-    }
-
-    fn versions(&self) -> Result<Vec<Version>, StoreError> {
-        let (hlcs, origins, sequences) = (self.longs(HLC_COLUMN)?, self.texts(ORIGIN_COLUMN)?, self.longs(SEQUENCE_COLUMN)?);
-        if hlcs.len() != origins.len() || hlcs.len() != sequences.len() {
-            return Err(malformed("version columns of different lengths"));
-        }
-        let versions = hlcs.iter().zip(origins).zip(sequences);
-        let versions = versions.map(|((hlc, origin), sequence)| Version {
-            hlc: Hlc(*hlc as u64),
-            origin: Region::new(origin),
-            sequence: *sequence as u64,
-        });
-        Ok(versions.collect())
-    }
-
-    fn ids(&self, spec: &CollectionSpec) -> Result<Vec<VectorId>, StoreError> {
-        match spec.id {
-            IdKind::Int64 => Ok(self.longs(ID_COLUMN)?.iter().map(|number| VectorId::Int(*number)).collect()),
-            IdKind::Text { .. } => Ok(self.texts(ID_COLUMN)?.iter().map(|text| VectorId::Text(text.as_str().into())).collect()),
-            IdKind::Uuid => {
-                let mut ids = Vec::new();
-                for text in self.texts(ID_COLUMN)? {
-                    let uuid = uuid::Uuid::try_parse(text).map_err(|_| malformed("an id that is not a UUID"))?;
-                    ids.push(VectorId::Uuid(uuid.as_u128()));
-                }
-                Ok(ids)
-            }
-        }
     }
 }

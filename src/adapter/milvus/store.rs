@@ -80,6 +80,13 @@ async fn carry_out(
             };
             outcome.map(StoreReply::ReadBack)
         }
+        StoreRequest::Scan { after, limit } => {
+            let reading = read::page(service, spec, after.as_ref(), limit);
+            match tokio::time::timeout(deadline, reading).await {
+                Ok(outcome) => outcome.map(StoreReply::Scanned),
+                Err(_) => Err(StoreError::Unavailable(format!("no page of {} within {deadline:?}", spec.name))),
+            }
+        }
     }
 }
 

@@ -39,6 +39,9 @@ impl StreamTask {
         let expected = std::mem::replace(next, offset + 1);
         if offset > expected {
             self.reads += 1;
+            if foreign == Reading::ForeignEntries {
+                self.committing.hold_back(expected);
+            }
             commands.push_back(Command::Read {
                 life: self.life,
                 partition: partition.clone(),
@@ -353,9 +356,6 @@ impl StreamTask {
 fn agrees(stored: Option<&StoredVersion>, entry: &Entry) -> bool {
     match stored {
         None => entry.tombstone,
-        Some(stored) => {
-            let version = Version { hlc: stored.hlc, origin: stored.origin.clone(), sequence: stored.sequence };
-            !entry.tombstone && version == entry.version
-        }
+        Some(stored) => !entry.tombstone && stored.version.as_ref() == Some(&entry.version),
     }
 }

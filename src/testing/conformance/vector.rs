@@ -5,7 +5,7 @@ use crate::base::ids::{CollectionId, Region, VectorId};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
 use crate::port::log::Wake;
-use crate::port::vector::{RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, VectorStore};
+use crate::port::vector::{RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, StoredVersion, VectorStore};
 use crate::record::collection::{CollectionSpec, Collections, IdKind, IndexKind, Metric};
 use crossbeam_channel::{Receiver, bounded};
 use std::sync::Arc;
@@ -62,6 +62,8 @@ pub fn run(prefix: &str, factory: &mut impl Factory) {
         subject.a_bad_row_is_refused_and_the_others_land_without_it(id);
         subject.deleting_what_is_not_there_is_done(id);
         subject.only_ids_that_are_there_are_read_back(id);
+        subject.pages_of_whatever_size_give_every_row_once_in_the_order_of_ids(id);
+        subject.a_row_without_a_version_is_told_apart(id);
         subject.requests_side_by_side_are_answered_once_each(id);
     }
 }
@@ -146,15 +148,59 @@ impl<F: Factory> Subject<'_, F> {
             panic!("the ids are not read back")
         };
         found.sort_by(|one, other| one.id.cmp(&other.id));
-        let found: Vec<(VectorId, Version)> = found
-            .into_iter()
-            .map(|stored| (stored.id, Version { hlc: stored.hlc, origin: stored.origin, sequence: stored.sequence }))
-            .collect();
-        let mut expected: Vec<(VectorId, Version)> = written.ids.into_iter().zip(written.versions).collect();
-        expected.sort();
-        assert_eq!(found, expected);
+        assert_eq!(found, stored(&written));
         let nothing = self.call(collection, StoreRequest::ReadBack(Vec::new()));
         assert_eq!(nothing, Ok(StoreReply::ReadBack(Vec::new())));
+        self.clear(collection);
+    }
+
+    fn pages_of_whatever_size_give_every_row_once_in_the_order_of_ids(&mut self, collection: CollectionId) {
+        assert_eq!(self.pages(collection, 10), (Vec::new(), 1), "of a collection without rows");
+        let ids: Vec<VectorId> = ["odd", "one", "two", "three"].iter().flat_map(|word| self.ids(collection, word)).collect();
+        let mut written = batch(&ids, 1);
+        self.write(collection, &written).expect("acknowledged");
+        // Rows of a second generation lie elsewhere in the store, and the first one's are still there somewhere.
+        written = batch(&ids, 2);
+        self.write(collection, &written).expect("acknowledged");
+        for limit in [1, 5, 12, 1_000] {
+            let (found, _) = self.pages(collection, limit);
+            assert_eq!(found, stored(&written), "in pages of {limit}");
+        }
+        self.write(collection, &RowBatch { deletes: ids[3..].to_vec(), ..RowBatch::default() }).expect("acknowledged");
+        let left = batch(&ids[..3], 2);
+        assert_eq!(self.pages(collection, 2).0, stored(&left), "without what was deleted");
+        self.clear(collection);
+    }
+
+    /// All rows, and how many requests it took.
+    fn pages(&mut self, collection: CollectionId, limit: usize) -> (Vec<StoredVersion>, usize) {
+        let (mut rows, mut after, mut requests) = (Vec::new(), None, 0);
+        loop {
+            requests += 1;
+            assert!(requests < 100, "the pages have no end");
+            let Ok(StoreReply::Scanned(page)) = self.call(collection, StoreRequest::Scan { after, limit }) else {
+                panic!("no page is read")
+            };
+            assert_eq!(page.misnamed, 0);
+            rows.extend(page.rows);
+            let Some(next) = page.next else { return (rows, requests) };
+            after = Some(next);
+        }
+    }
+
+    fn a_row_without_a_version_is_told_apart(&mut self, collection: CollectionId) {
+        let ids = self.ids(collection, "whose");
+        let mut written = batch(&ids, 1);
+        written.versions[1] = Version { hlc: Hlc(0), origin: Region::new(""), sequence: 0 };
+        self.write(collection, &written).expect("acknowledged");
+        let mut expected = stored(&written);
+        let whose = expected.iter_mut().find(|row| row.id == ids[1]).expect("it was written");
+        whose.version = None;
+        assert_eq!(self.pages(collection, 10).0, expected);
+        let Ok(StoreReply::ReadBack(found)) = self.call(collection, StoreRequest::ReadBack(vec![ids[1].clone()])) else {
+            panic!("the id is not read back")
+        };
+        assert_eq!(found, [StoredVersion { id: ids[1].clone(), version: None }]);
         self.clear(collection);
     }
 
@@ -182,7 +228,7 @@ impl<F: Factory> Subject<'_, F> {
     fn write(&mut self, collection: CollectionId, batch: &RowBatch) -> Result<(), StoreError> {
         match self.call(collection, StoreRequest::Write(Arc::new(batch.clone())))? {
             StoreReply::Written { .. } => Ok(()),
-            StoreReply::ReadBack(_) => panic!("a write was answered as a read"),
+            reply => panic!("a write was answered by {reply:?}"),
         }
     }
 
@@ -250,6 +296,15 @@ fn batch(ids: &[VectorId], salt: u64) -> RowBatch {
         batch.metadata.push(format!("{{\"n\":{index}}}").into_bytes());
     }
     batch
+}
+
+/// What a read finds of them, in the order of ids.
+fn stored(batch: &RowBatch) -> Vec<StoredVersion> {
+    let rows = batch.ids.iter().zip(&batch.versions);
+    let mut rows: Vec<StoredVersion> =
+        rows.map(|(id, version)| StoredVersion { id: id.clone(), version: Some(version.clone()) }).collect();
+    rows.sort_by(|one, other| one.id.cmp(&other.id));
+    rows
 }
 
 fn rows_of(batch: &RowBatch) -> Vec<Row> {

@@ -104,8 +104,8 @@ impl RegionChecks {
         self.key_order.batch_sent(now, worker, token, collection, batch);
     }
 
-    pub fn batch_answered(&mut self, worker: u64, token: u64) {
-        self.key_order.batch_answered(worker, token);
+    pub fn answered(&mut self, worker: u64, token: u64) {
+        self.key_order.answered(worker, token);
     }
 
     /// The vector store has carried out a batch.

@@ -6,7 +6,7 @@ use super::interrupt::Interrupt;
 use super::trace::Trace;
 use crate::adapter::embedded::vector::{Database, EmbeddedStore};
 use crate::base::ids::CollectionId;
-use crate::port::vector::{StoreError, StoreReply, StoreRequest, StoreResponse, VectorStore};
+use crate::port::vector::{StoreError, StoreRequest, StoreResponse, VectorStore};
 use crate::testing::random::SplitMix64;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -221,11 +221,7 @@ impl VectorStore for SimStore {
                 return;
             }
             let response = entry.remove();
-            let write = !matches!(response.outcome, Ok(StoreReply::ReadBack(_)));
-            if write {
-                let mut checks = line.checks.lock().unwrap_or_else(PoisonError::into_inner);
-                checks.batch_answered(line.worker, response.token);
-            }
+            line.checks.lock().unwrap_or_else(PoisonError::into_inner).answered(line.worker, response.token);
             responses.push(response);
         }
     }

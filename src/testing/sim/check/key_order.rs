@@ -4,7 +4,7 @@
 use crate::base::ids::{CollectionId, VectorId};
 use crate::merge::version::Version;
 use crate::port::vector::RowBatch;
-use crate::task::command::Token;
+use crate::task::command::{Purpose, Token};
 use crate::testing::sim::trace::Violations;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -53,8 +53,9 @@ impl KeyOrder {
         }
     }
 
-    pub fn batch_answered(&mut self, worker: u64, token: u64) {
-        if let Some(token) = Token::unpack(token) {
+    pub fn answered(&mut self, worker: u64, token: u64) {
+        // Reads are answered under tokens of their own.
+        if let Some(token) = Token::unpack(token).filter(|token| token.purpose == Purpose::Batch) {
             self.under_way.remove(&(worker, token.life, CollectionId(token.id as u16)));
         }
     }
