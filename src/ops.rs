@@ -12,7 +12,6 @@ pub mod explain;
 pub mod finding;
 pub mod history;
 pub mod job;
-pub mod observer;
 pub mod rebuild;
 pub mod replica;
 pub mod resync;

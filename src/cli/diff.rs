@@ -1,9 +1,8 @@
 //! `driftless diff`.
 
-use super::meter::{Meter, megabytes};
+use super::doing::Doing;
 use super::{ConfigArg, output};
 use crate::adapter::kafka::KafkaLogReader;
-use crate::adapter::system::SystemClock;
 use crate::app::prepare::{kafka_settings, peer_kafka_settings};
 use crate::base::error::Result;
 use crate::base::exit::Exit;
@@ -53,22 +52,15 @@ pub fn run(args: &DiffArgs) -> Result<Exit> {
     let peer = Region::new(&args.peer);
     let mut here = KafkaLogReader::new(&kafka_settings(&config, 0))?;
     let mut there = KafkaLogReader::new(&peer_kafka_settings(&config, &peer)?)?;
-    let clock = SystemClock::start();
     let diff = Diff {
         here: Place::new(config.region.clone(), config.topics(), &mut here),
         there: Place::new(peer.clone(), config.topics(), &mut there),
         regions: config.regions.keys().cloned().collect(),
         partitions: config.partitions,
         collections: config.collections.clone(),
-        clock: &clock,
         patience: args.patience,
     };
-    let mut meter = Meter::start()?;
-    let outcome = diff.run(&mut meter);
-    let report = match meter.end(outcome, "nothing was changed")? {
-        Ok(report) => report,
-        Err(exit) => return Ok(exit),
-    };
+    let Some(report) = Doing::begin()?.run(|work| diff.run(work))? else { return Ok(Exit::INTERRUPTED) };
     if args.json {
         output::print_json(&report_json(&config, &peer, &report))?;
     } else {
@@ -99,7 +91,7 @@ fn text(config: &Config, peer: &Region, report: &DiffReport) -> String {
         report.rows_there,
         report.ranges_different,
         report.partitions * RANGES,
-        megabytes(report.bytes),
+        output::bytes(report.bytes),
     );
     for sentence in &report.unsettled {
         text += &format!("not settled in time: {sentence}; some differences may be on their way\n");

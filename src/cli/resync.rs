@@ -1,9 +1,8 @@
 //! `driftless resync`.
 
-use super::meter::{Meter, megabytes};
+use super::doing::Doing;
 use super::{ConfigArg, output};
 use crate::adapter::kafka::{KafkaAppender, KafkaLogReader};
-use crate::adapter::system::SystemClock;
 use crate::app::prepare::{kafka_settings, peer_kafka_settings};
 use crate::base::error::Result;
 use crate::base::exit::Exit;
@@ -59,7 +58,6 @@ pub fn run(args: &ResyncArgs) -> Result<Exit> {
     let mut here = KafkaLogReader::new(&kafka)?;
     let mut there = KafkaLogReader::new(&peer_kafka_settings(&config, &peer)?)?;
     let mut appender = KafkaAppender::new(&kafka, append::wake())?;
-    let clock = SystemClock::start();
     let resync = Resync {
         here: Place::new(config.region.clone(), config.topics(), &mut here),
         there: Place::new(peer.clone(), config.topics(), &mut there),
@@ -67,15 +65,12 @@ pub fn run(args: &ResyncArgs) -> Result<Exit> {
         regions: config.regions.keys().cloned().collect(),
         partitions: config.partitions,
         collections: config.collections.clone(),
-        clock: &clock,
         patience: args.patience,
         dry_run: args.dry_run,
     };
-    let mut meter = Meter::start()?;
-    let outcome = resync.run(&mut meter);
-    let report = match meter.end(outcome, "what has been brought stays; run it again for the rest")? {
-        Ok(report) => report,
-        Err(exit) => return Ok(exit),
+    let Some(report) = Doing::begin()?.run(|work| resync.run(work))? else {
+        eprintln!("what has been brought stays; run it again for the rest");
+        return Ok(Exit::INTERRUPTED);
     };
     if args.json {
         output::print_json(&json!({
@@ -106,9 +101,9 @@ fn text(peer: &Region, report: &ResyncReport, dry_run: bool) -> String {
         report.alike,
         report.brought,
         report.deleted,
-        megabytes(report.bytes_brought),
-        megabytes(report.bytes_read),
-        megabytes(report.bytes_compared),
+        output::bytes(report.bytes_brought),
+        output::bytes(report.bytes_read),
+        output::bytes(report.bytes_compared),
     );
     for sentence in &report.left {
         text += &format!("left: {sentence}\n");

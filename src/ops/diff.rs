@@ -2,11 +2,10 @@
 //! had settled: what is merely on its way is none.
 
 use super::difference::{compare, covers, forgettable, same};
-use super::observer::{Observer, Step, wait_until};
-use super::replica::{Place, Replica};
+use super::replica::{Place, Replica, records_of};
+use super::work::Work;
 use crate::base::error::Result;
 use crate::base::ids::{Region, RowKey};
-use crate::base::time::Clock;
 use crate::record::collection::Collections;
 use crate::store::entry::Entry;
 use std::sync::Arc;
@@ -19,7 +18,6 @@ pub struct Diff<'a> {
     pub regions: Vec<Region>,
     pub partitions: i32,
     pub collections: Arc<Collections>,
-    pub clock: &'a dyn Clock,
     /// How long each may take to settle what the other had settled.
     pub patience: Duration,
 }
@@ -64,7 +62,7 @@ struct Suspect {
 }
 
 impl Diff<'_> {
-    pub fn run(mut self, observer: &mut dyn Observer) -> Result<DiffReport> {
+    pub fn run(mut self, work: &mut Work<'_>) -> Result<DiffReport> {
         let mut report = DiffReport::default();
         let shards = self.here.names.shards();
         for shard in 0..shards {
@@ -73,32 +71,24 @@ impl Diff<'_> {
                 place.expect_topic(&topic, self.partitions)?;
             }
         }
-        let partitions = usize::from(shards) * self.partitions as usize;
+        let total = records_of(&mut [&mut self.here, &mut self.there], self.partitions)?;
+        work.begin("comparing", "records", total);
         for shard in 0..shards {
             for partition in 0..self.partitions {
-                let mut step = Step { partition: report.partitions, partitions, ..Step::default() };
-                self.partition(shard, partition, &mut step, observer, &mut report)?;
+                self.partition(shard, partition, work, &mut report)?;
                 report.partitions += 1;
             }
         }
+        work.end();
         report.bytes = self.there.bytes;
         Ok(report)
     }
 
-    fn partition(
-        &mut self,
-        shard: u16,
-        partition: i32,
-        step: &mut Step,
-        observer: &mut dyn Observer,
-        report: &mut DiffReport,
-    ) -> Result<()> {
+    fn partition(&mut self, shard: u16, partition: i32, work: &mut Work<'_>, report: &mut DiffReport) -> Result<()> {
         let mut here = Replica::new(&self.here, shard, partition, &self.collections);
         let mut there = Replica::new(&self.there, shard, partition, &self.collections);
-        step.doing = "reading the changelogs";
-        let before = self.there.bytes;
-        here.read_on(&mut self.here, &mut |done| observer.at(&Step { done, ..step.clone() }))?;
-        there.read_on(&mut self.there, &mut |done| observer.at(&Step { done, bytes: before, ..step.clone() }))?;
+        here.read_on(&mut self.here, &mut |records| work.advance(records))?;
+        there.read_on(&mut self.there, &mut |records| work.advance(records))?;
         let found = compare(&here, &there);
         report.ranges_different += found.ranges_different;
         report.rows_here += found.rows;
@@ -108,8 +98,7 @@ impl Diff<'_> {
         if suspects.is_empty() {
             return Ok(());
         }
-        step.doing = "waiting until both regions have settled what the other had";
-        self.let_both_settle(&mut here, &mut there, step, observer, &mut report.unsettled)?;
+        self.let_both_settle(&mut here, &mut there, partition, work, &mut report.unsettled)?;
         let forgettable = forgettable(&here, &there);
         for suspect in suspects {
             let (ours, theirs) = (here.get(&suspect.key), there.get(&suspect.key));
@@ -127,27 +116,23 @@ impl Diff<'_> {
         &mut self,
         here: &mut Replica,
         there: &mut Replica,
-        step: &Step,
-        observer: &mut dyn Observer,
+        partition: i32,
+        work: &mut Work<'_>,
         unsettled: &mut Vec<String>,
     ) -> Result<()> {
         let (ours, theirs) = (here.frontiers(&self.regions), there.frontiers(&self.regions));
         let places = (&mut self.here, &mut self.there);
-        let settled = wait_until(
-            self.clock,
-            self.patience,
-            || {
-                here.read_on(places.0, &mut |_| Ok(()))?;
-                there.read_on(places.1, &mut |_| Ok(()))?;
-                Ok(here.behind(&theirs).is_empty() && there.behind(&ours).is_empty())
-            },
-            || observer.wait(step),
-        )?;
+        let what = format!("partition {partition}: waiting until both regions have settled what the other had");
+        let settled = work.wait_until(&what, self.patience, || {
+            here.read_on(places.0, &mut |_| Ok(()))?;
+            there.read_on(places.1, &mut |_| Ok(()))?;
+            Ok(here.behind(&theirs).is_empty() && there.behind(&ours).is_empty())
+        })?;
         if !settled {
             let regions = [(&self.here.region, here.behind(&theirs)), (&self.there.region, there.behind(&ours))];
             for (region, origin) in regions.iter().flat_map(|(region, behind)| behind.iter().map(move |origin| (region, origin)))
             {
-                unsettled.push(format!("partition {}: {region} is behind with {origin}", step.partition));
+                unsettled.push(format!("partition {partition}: {region} is behind with {origin}"));
             }
         }
         Ok(())

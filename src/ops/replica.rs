@@ -52,6 +52,20 @@ impl<'a> Place<'a> {
     }
 }
 
+/// Offsets that the versions changelogs of these regions have in all.
+pub fn records_of(places: &mut [&mut Place<'_>], partitions: i32) -> Result<u64> {
+    let mut records = 0;
+    for place in places {
+        for shard in 0..place.names.shards() {
+            for partition in 0..partitions {
+                let bounds = place.reader.bounds(&TopicPartition::new(place.names.versions_changelog(shard), partition))?;
+                records += u64::try_from(bounds.end - bounds.first).unwrap_or(0);
+            }
+        }
+    }
+    Ok(records)
+}
+
 pub struct Replica {
     region: Region,
     changelog: TopicPartition,
@@ -72,7 +86,7 @@ impl Replica {
         }
     }
 
-    /// Reads what has been appended since the last time. `at` hears of each chunk: entries read.
+    /// Reads what has been appended since the last time. `at` hears of each chunk: how many offsets it covers.
     pub fn read_on(&mut self, place: &mut Place<'_>, at: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
         let bounds = place.reader.bounds(&self.changelog)?;
         self.position = self.position.max(bounds.first);
@@ -95,12 +109,13 @@ impl Replica {
                 let (changelog, position) = (&self.changelog, self.position);
                 return Err(Error::retry(format!("{changelog} gives nothing at offset {position} of {end}; is its leader up?")));
             }
+            let covered = u64::try_from(next - self.position).unwrap_or(0);
             self.position = next;
             for record in records.drain(..) {
                 place.bytes += record.bytes() as u64;
                 self.image.apply(&record)?;
             }
-            at(self.image.store().len() as u64)?;
+            at(covered)?;
         }
         Ok(())
     }

@@ -18,11 +18,10 @@
 mod fetch;
 mod partition;
 
-use super::observer::{Observer, Step};
-use super::replica::Place;
+use super::replica::{Place, records_of};
+use super::work::Work;
 use crate::base::error::Result;
 use crate::base::ids::Region;
-use crate::base::time::Clock;
 use crate::port::log::Appender;
 use crate::record::collection::Collections;
 use std::sync::Arc;
@@ -36,7 +35,6 @@ pub struct Resync<'a> {
     pub regions: Vec<Region>,
     pub partitions: i32,
     pub collections: Arc<Collections>,
-    pub clock: &'a dyn Clock,
     /// How long a worker, here or there, may take to go on before the command goes on without it.
     pub patience: Duration,
     /// Only say what would be done.
@@ -62,20 +60,25 @@ pub struct ResyncReport {
 }
 
 impl Resync<'_> {
-    pub fn run(mut self, observer: &mut dyn Observer) -> Result<ResyncReport> {
+    pub fn run(mut self, work: &mut Work<'_>) -> Result<ResyncReport> {
         self.check_topics()?;
         let mut report = ResyncReport::default();
         let shards = self.here.names.shards();
-        let partitions = usize::from(shards) * self.partitions as usize;
+        let mut outlook = Outlook::new(self.compared()?, usize::from(shards) * self.partitions as usize);
+        work.begin("resyncing", "records", outlook.total());
         for shard in 0..shards {
             for partition in 0..self.partitions {
-                let step = Step { partition: report.partitions, partitions, ..Step::default() };
-                self.partition(shard, partition, step, observer, &mut report)?;
+                self.partition(shard, partition, &mut outlook, work, &mut report)?;
                 report.partitions += 1;
             }
         }
+        work.end();
         report.bytes_read = self.there.bytes;
         Ok(report)
+    }
+
+    fn compared(&mut self) -> Result<u64> {
+        records_of(&mut [&mut self.here, &mut self.there], self.partitions)
     }
 
     fn check_topics(&mut self) -> Result<()> {
@@ -89,5 +92,51 @@ impl Resync<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// How much there is to do in all, as far as the partitions that have been compared tell.
+struct Outlook {
+    /// Records to be read to compare all partitions.
+    compare: u64,
+    partitions: u64,
+    /// Partitions that have been compared, and what was to be brought of them.
+    known: u64,
+    bring: u64,
+}
+
+impl Outlook {
+    fn new(compare: u64, partitions: usize) -> Self {
+        Self { compare, partitions: partitions as u64, known: 0, bring: 0 }
+    }
+
+    fn compared(&mut self) {
+        self.known += 1;
+    }
+
+    /// Of a partition that has been compared.
+    fn bring(&mut self, changes: usize) {
+        self.bring += changes as u64;
+    }
+
+    /// Those that are not known yet are taken to be like the others.
+    fn total(&self) -> u64 {
+        self.compare + self.bring * self.partitions / self.known.max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_that_are_not_compared_yet_are_taken_to_be_like_the_others() {
+        let mut outlook = Outlook::new(1_000, 4);
+        assert_eq!(outlook.total(), 1_000);
+        outlook.compared();
+        outlook.bring(50);
+        assert_eq!(outlook.total(), 1_200);
+        outlook.compared();
+        assert_eq!(outlook.total(), 1_100);
     }
 }

@@ -46,7 +46,8 @@ pub struct ConfirmedPlace {
     pub fingerprint: u64,
 }
 
-/// Records of a source that were deleted before they were settled: what they said is not known here.
+/// Records of a source that never came, or were deleted before they were settled: what they said is not known here.
+/// A mirror that lacks them has no offsets for them: then nothing lies between `from` and `until`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     pub topic: String,
@@ -56,7 +57,10 @@ pub struct Gap {
 
 impl std::fmt::Display for Gap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} to {}", self.topic, self.from, self.until - 1)
+        match self.until - 1 {
+            last if last < self.from => write!(f, "{} before {}", self.topic, self.until),
+            last => write!(f, "{} {} to {last}", self.topic, self.from),
+        }
     }
 }
 

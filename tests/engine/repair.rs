@@ -1,5 +1,6 @@
 //! The repair topic as a task's input, and what a partition remembers of what it lacks.
 
+use crate::lag::beat;
 use crate::oracle::{dead_letters, last_of, progress_records};
 use crate::worker::Worker;
 use crate::world::{DOCUMENTS, EPOCH_MS, World, change, row_id, stamp};
@@ -11,10 +12,12 @@ use driftless::base::time::UnixMs;
 use driftless::merge::version::Version;
 use driftless::port::log::Append;
 use driftless::record::avro::WireOp;
+use driftless::record::change::MetaValue;
 use driftless::record::raw::RawRecord;
 use driftless::record::{framing, headers};
 use driftless::store::entry::Entry;
 use driftless::store::progress::Gap;
+use driftless::task::heartbeat::PREVIOUS;
 use driftless::task::repair_topic::{self, Mark};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -231,4 +234,27 @@ fn f34_a_partition_that_lost_records_says_so_until_a_resync_has_filled_that_very
     put(&world, Mark::End { filled: vec![wider], since: BTreeMap::new() }.append(&repair(&world, 0)));
     run_with_peer(&world, &mut worker, 2);
     assert!(incomplete(&world).is_empty());
+}
+
+#[test]
+fn f34_a_gap_that_only_heartbeats_tell_of_makes_the_partition_incomplete_until_a_resync_and_over_a_restart() {
+    let world = world(1);
+    let mut worker = world.start();
+    beat(&world, 0, &[]);
+    world.run(&mut [&mut worker], 60_000);
+    let lost = world.now().wall.minus(Duration::from_secs(20));
+    beat(&world, 0, &[(PREVIOUS.to_owned(), MetaValue::Long(lost.0))]);
+    world.run(&mut [&mut worker], 1_000);
+    let gap = Gap { topic: "us.vector-cdc".to_owned(), from: 1, until: 1 };
+    let incomplete = |world: &World| progress_records(world, 0).pop().unwrap().incomplete;
+    assert_eq!(incomplete(&world), [gap.clone()]);
+    assert_eq!(worker.task("0_0").incomplete, ["us.vector-cdc before 1"]);
+    world.stop(worker);
+    let mut worker = world.start();
+    beat(&world, 0, &[(PREVIOUS.to_owned(), MetaValue::Long(lost.0))]);
+    world.run(&mut [&mut worker], 2_000);
+    assert_eq!(worker.task("0_0").incomplete, ["us.vector-cdc before 1"], "the chain holds again, and what is lost stays lost");
+    put(&world, Mark::End { filled: vec![gap], since: BTreeMap::new() }.append(&repair(&world, 0)));
+    world.run(&mut [&mut worker], 2_000);
+    assert_eq!((incomplete(&world), &worker.task("0_0").incomplete[..]), (Vec::new(), &[][..]));
 }

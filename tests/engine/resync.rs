@@ -4,13 +4,14 @@ use crate::worker::Worker;
 use crate::world::{DOCUMENTS, HandClock, World};
 use driftless::adapter::embedded::mirror::MirrorLink;
 use driftless::adapter::embedded::{EmbeddedAppender, EmbeddedReader};
-use driftless::base::error::{Error, Result};
+use driftless::base::error::Result;
 use driftless::base::ids::{Region, TopicPartition};
 use driftless::ops::append;
 use driftless::ops::diff::{Diff, DiffReport};
-use driftless::ops::observer::{Observer, Step};
 use driftless::ops::replica::Place;
 use driftless::ops::resync::{Resync, ResyncReport};
+use driftless::ops::work::{Told, Work};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const LATENESS: Duration = Duration::from_secs(10);
@@ -125,13 +126,12 @@ impl Regions {
             regions: self.names.iter().map(Region::new).collect(),
             partitions: PARTITIONS,
             collections: self.worlds[here].settings.collections.clone(),
-            clock: &clock,
             patience: PATIENCE,
         };
-        diff.run(&mut Stepping { regions: self, steps_left: u64::MAX }).unwrap()
+        self.work(u64::MAX, &clock, |work| diff.run(work)).unwrap()
     }
 
-    fn resync(&mut self, here: usize, there: usize, dry_run: bool, steps: u64) -> Result<ResyncReport> {
+    fn resync(&mut self, here: usize, there: usize, dry_run: bool, waits: u64) -> Result<ResyncReport> {
         let [(own, mut ours), (peer, mut theirs)] = self.places(here, there);
         let mut appender = EmbeddedAppender::new(self.worlds[here].broker.clone(), 50, append::wake());
         let (names, clock) = (self.worlds[here].settings.topics.clone(), self.clock.clone());
@@ -142,11 +142,22 @@ impl Regions {
             regions: self.names.iter().map(Region::new).collect(),
             partitions: PARTITIONS,
             collections: self.worlds[here].settings.collections.clone(),
-            clock: &clock,
             patience: PATIENCE,
             dry_run,
         };
-        resync.run(&mut Stepping { regions: self, steps_left: steps })
+        self.work(waits, &clock, |work| resync.run(work))
+    }
+
+    /// Time goes on while the command waits; after so many waits it is interrupted.
+    fn work<T>(&mut self, waits: u64, clock: &HandClock, act: impl FnOnce(&mut Work<'_>) -> Result<T>) -> Result<T> {
+        let (interrupted, mut left) = (AtomicBool::new(false), waits);
+        let mut tell = |_: Told| {};
+        let mut pause = |_| {
+            self.step();
+            left -= 1;
+            interrupted.store(left == 0, Ordering::Relaxed);
+        };
+        act(&mut Work::new(clock, &interrupted, &mut tell, &mut pause))
     }
 
     /// Rows of two regions, vectors included; and what their changelogs say.
@@ -173,24 +184,6 @@ fn world(region: &str, regions: &[&str], clock: &HandClock) -> World {
         world.create_mirror(peer, PARTITIONS);
     }
     world
-}
-
-/// Time goes on while the command waits; after so many looks it is interrupted.
-struct Stepping<'a> {
-    regions: &'a mut Regions,
-    steps_left: u64,
-}
-
-impl Observer for Stepping<'_> {
-    fn at(&mut self, _: &Step) -> Result<()> {
-        self.steps_left = self.steps_left.checked_sub(1).ok_or_else(|| Error::retry("interrupted"))?;
-        Ok(())
-    }
-
-    fn wait(&mut self, step: &Step) -> Result<()> {
-        self.regions.step();
-        self.at(step)
-    }
 }
 
 const EU: usize = 0;

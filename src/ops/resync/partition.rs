@@ -1,7 +1,7 @@
 //! The rounds of one partition.
 
 use super::fetch::Fetch;
-use super::{Resync, ResyncReport};
+use super::{Outlook, Resync, ResyncReport};
 use crate::base::error::{Error, Result};
 use crate::base::ids::{Region, RowKey, TopicPartition};
 use crate::base::time::UnixMs;
@@ -9,8 +9,8 @@ use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
 use crate::ops::append;
 use crate::ops::difference::{compare, covers, forgettable};
-use crate::ops::observer::{Observer, Step, wait_until};
 use crate::ops::replica::Replica;
+use crate::ops::work::Work;
 use crate::port::log::Append;
 use crate::processor::admit::EARLY_MS_MAX;
 use crate::store::entry::Entry;
@@ -57,8 +57,8 @@ impl Resync<'_> {
         &mut self,
         shard: u16,
         partition: i32,
-        mut step: Step,
-        observer: &mut dyn Observer,
+        outlook: &mut Outlook,
+        work: &mut Work<'_>,
         report: &mut ResyncReport,
     ) -> Result<()> {
         let mut pair = Pair {
@@ -68,28 +68,30 @@ impl Resync<'_> {
             repair: TopicPartition::new(self.here.names.repair(shard), partition),
             vectors: TopicPartition::new(self.there.names.vectors_changelog(shard), partition),
         };
-        step.doing = "comparing";
         let bytes = self.there.bytes;
-        pair.here.read_on(&mut self.here, &mut |done| observer.at(&Step { done, bytes, ..step.clone() }))?;
-        pair.there.read_on(&mut self.there, &mut |done| observer.at(&Step { done, bytes, ..step.clone() }))?;
+        pair.here.read_on(&mut self.here, &mut |records| work.advance(records))?;
+        pair.there.read_on(&mut self.there, &mut |records| work.advance(records))?;
         report.bytes_compared += self.there.bytes - bytes;
+        outlook.compared();
         self.refuse_incomplete(&pair)?;
         if self.is_whole(&pair)? && compare(&pair.here, &pair.there).keys.is_empty() {
             report.alike += 1;
             return Ok(());
         }
         if self.dry_run {
-            return self.estimate(&mut pair, &step, observer, report);
+            return self.estimate(&mut pair, work, report);
         }
-        let gaps = self.begin(&mut pair, &step, observer)?;
+        let gaps = self.begin(&mut pair, work)?;
         for _ in 0..ROUNDS_MAX {
-            self.await_peer(&mut pair, &step, observer)?;
-            let behind = self.catch_up(&mut pair, &step, observer)?;
+            self.await_peer(&mut pair, work)?;
+            let behind = self.catch_up(&mut pair, work)?;
             let plan = self.plan(&pair, behind.is_empty())?;
             if plan.is_empty() && behind.is_empty() {
-                return self.end(&mut pair, gaps, &step, observer);
+                return self.end(&mut pair, gaps, work);
             }
-            self.carry_out(&mut pair, &plan, &mut step, observer, report)?;
+            outlook.bring(plan.bring.len());
+            work.expect(outlook.total());
+            self.carry_out(&mut pair, &plan, work, report)?;
             if !behind.is_empty() {
                 let origins: Vec<String> = behind.iter().map(Region::to_string).collect();
                 let left = format!(
@@ -122,7 +124,7 @@ impl Resync<'_> {
         let (progress, partition, region) = (pair.there.progress()?, pair.partition, &self.there.region);
         if let Some(gap) = progress.incomplete.first() {
             return Err(Error::refuse(format!(
-                "region {region} is incomplete itself in partition {partition} ({gap} were deleted before they were settled): resync it first, or choose another peer"
+                "region {region} is incomplete itself in partition {partition} ({gap}: lost before they were settled): resync it first, or choose another peer"
             )));
         }
         if let Some(from) = &progress.resync_from {
@@ -134,27 +136,22 @@ impl Resync<'_> {
     }
 
     /// Tells the task, and waits until it has heard. Answers with the gaps that are to be filled.
-    fn begin(&mut self, pair: &mut Pair, step: &Step, observer: &mut dyn Observer) -> Result<Vec<Gap>> {
+    fn begin(&mut self, pair: &mut Pair, work: &mut Work<'_>) -> Result<Vec<Gap>> {
         let begin = Mark::Begin { peer: self.there.region.to_string() };
         append::all(self.appender, vec![begin.append(&pair.repair)])?;
-        self.await_repairs(pair, step, observer)?;
+        self.await_repairs(pair, work)?;
         // What was lost is known to be older than the record after it: that one tells how far the peer must be.
         let gaps = pair.here.progress()?.incomplete.clone();
         let passed = |here: &Replica, gap: &Gap| {
             let sources = here.progress().map(|progress| progress.sources.as_slice()).unwrap_or_default();
             sources.iter().find(|source| source.topic == gap.topic).is_none_or(|source| source.next_offset > gap.until)
         };
-        let step = Step { doing: "waiting for a record behind each gap", ..step.clone() };
+        let what = format!("partition {}: waiting for a record behind each gap", pair.partition);
         let (here, place) = (&mut pair.here, &mut self.here);
-        let all_passed = wait_until(
-            self.clock,
-            self.patience,
-            || {
-                here.read_on(place, &mut |_| Ok(()))?;
-                Ok(gaps.iter().all(|gap| passed(here, gap)))
-            },
-            || observer.wait(&step),
-        )?;
+        let all_passed = work.wait_until(&what, self.patience, || {
+            here.read_on(place, &mut |_| Ok(()))?;
+            Ok(gaps.iter().all(|gap| passed(here, gap)))
+        })?;
         if !all_passed {
             return Err(Error::retry(format!(
                 "partition {}: nothing has come since the records were lost ({}): a worker of that region must run, so that its heartbeats come",
@@ -166,25 +163,20 @@ impl Resync<'_> {
     }
 
     /// Waits until this region's task has settled all that the repair topic holds now.
-    fn await_repairs(&mut self, pair: &mut Pair, step: &Step, observer: &mut dyn Observer) -> Result<()> {
+    fn await_repairs(&mut self, pair: &mut Pair, work: &mut Work<'_>) -> Result<()> {
         let end = self.here.reader.bounds(&pair.repair)?.end;
-        let step = Step { doing: "waiting for this region's worker", ..step.clone() };
+        let what = format!("partition {}: waiting for this region's worker", pair.partition);
         let (here, place, repair) = (&mut pair.here, &mut self.here, &pair.repair);
         let mut settled = 0;
         let mut reached = false;
         // As long as it goes on, it is waited for.
         while !reached {
             let before = settled;
-            reached = wait_until(
-                self.clock,
-                self.patience,
-                || {
-                    here.read_on(place, &mut |_| Ok(()))?;
-                    settled = settled_of(here, &repair.topic);
-                    Ok(settled >= end || settled > before)
-                },
-                || observer.wait(&step),
-            )?;
+            reached = work.wait_until(&what, self.patience, || {
+                here.read_on(place, &mut |_| Ok(()))?;
+                settled = settled_of(here, &repair.topic);
+                Ok(settled >= end || settled > before)
+            })?;
             if !reached {
                 return Err(Error::retry(format!(
                     "{repair} is not read beyond offset {settled} of {end}: is a worker of this region running, and does its Milvus take rows? Run resync again then"
@@ -196,20 +188,15 @@ impl Resync<'_> {
     }
 
     /// Until the peer has settled what this region has, so that it knows every delete which was forgotten here.
-    fn await_peer(&mut self, pair: &mut Pair, step: &Step, observer: &mut dyn Observer) -> Result<()> {
-        let step = Step { doing: "waiting until the peer has settled what this region has", ..step.clone() };
+    fn await_peer(&mut self, pair: &mut Pair, work: &mut Work<'_>) -> Result<()> {
+        let what = format!("partition {}: waiting until the peer has settled what this region has", pair.partition);
         pair.here.read_on(&mut self.here, &mut |_| Ok(()))?;
         let ours = pair.here.frontiers(&self.regions);
         let (there, place) = (&mut pair.there, &mut self.there);
-        let ahead = wait_until(
-            self.clock,
-            self.patience,
-            || {
-                there.read_on(place, &mut |_| Ok(()))?;
-                Ok(there.behind(&ours).is_empty())
-            },
-            || observer.wait(&step),
-        )?;
+        let ahead = work.wait_until(&what, self.patience, || {
+            there.read_on(place, &mut |_| Ok(()))?;
+            Ok(there.behind(&ours).is_empty())
+        })?;
         if !ahead {
             let behind: Vec<String> = pair.there.behind(&ours).iter().map(|origin| origin.to_string()).collect();
             return Err(Error::retry(format!(
@@ -224,19 +211,14 @@ impl Resync<'_> {
 
     /// Until this region has settled what the peer had settled when it was read: what is missing then is not merely on
     /// its way, and nothing older than the peer's floor can come any more. Answers with the origins that are behind.
-    fn catch_up(&mut self, pair: &mut Pair, step: &Step, observer: &mut dyn Observer) -> Result<Vec<Region>> {
-        let step = Step { doing: "waiting until this region has settled what the peer has", ..step.clone() };
+    fn catch_up(&mut self, pair: &mut Pair, work: &mut Work<'_>) -> Result<Vec<Region>> {
+        let what = format!("partition {}: waiting until this region has settled what the peer has", pair.partition);
         let theirs = pair.there.frontiers(&self.regions);
         let (here, place) = (&mut pair.here, &mut self.here);
-        wait_until(
-            self.clock,
-            self.patience,
-            || {
-                here.read_on(place, &mut |_| Ok(()))?;
-                Ok(here.behind(&theirs).is_empty())
-            },
-            || observer.wait(&step),
-        )?;
+        work.wait_until(&what, self.patience, || {
+            here.read_on(place, &mut |_| Ok(()))?;
+            Ok(here.behind(&theirs).is_empty())
+        })?;
         Ok(pair.here.behind(&theirs).into_iter().cloned().collect())
     }
 
@@ -262,15 +244,7 @@ impl Resync<'_> {
         Ok(plan)
     }
 
-    fn carry_out(
-        &mut self,
-        pair: &mut Pair,
-        plan: &Plan,
-        step: &mut Step,
-        observer: &mut dyn Observer,
-        report: &mut ResyncReport,
-    ) -> Result<()> {
-        (step.doing, step.done, step.of) = ("bringing vectors", 0, plan.bring.len() as u64);
+    fn carry_out(&mut self, pair: &mut Pair, plan: &Plan, work: &mut Work<'_>, report: &mut ResyncReport) -> Result<()> {
         let mut fetch = Fetch::new(pair.vectors.clone(), plan.bring.keys().copied().collect());
         let mut window: Vec<Append> = Vec::new();
         let mut window_bytes = 0;
@@ -288,12 +262,13 @@ impl Resync<'_> {
                 window.push(repair_topic::change(&pair.repair, &record, version));
             }
             if ended || window.len() >= WINDOW_RECORDS || window_bytes >= WINDOW_BYTES {
-                step.done += window.len() as u64;
-                report.brought += window.len() as u64;
+                let appended = window.len() as u64;
                 append::all(self.appender, std::mem::take(&mut window))?;
+                report.brought += appended;
                 window_bytes = 0;
+                work.advance(appended)?;
             }
-            observer.at(&Step { bytes: self.there.bytes, ..step.clone() })?;
+            work.go_on()?;
             if ended {
                 break;
             }
@@ -301,7 +276,7 @@ impl Resync<'_> {
         let deletes = self.deletes(pair, plan);
         report.deleted += deletes.len() as u64;
         append::all(self.appender, deletes)?;
-        self.await_repairs(pair, step, observer)
+        self.await_repairs(pair, work)
     }
 
     /// Below the peer's floor its word is final: whatever is older than that has lost to a delete which it has forgotten.
@@ -312,19 +287,19 @@ impl Resync<'_> {
         plan.delete.iter().map(|deleted| repair_topic::forgotten(&pair.repair, key(deleted), &version)).collect()
     }
 
-    fn end(&mut self, pair: &mut Pair, filled: Vec<Gap>, step: &Step, observer: &mut dyn Observer) -> Result<()> {
+    fn end(&mut self, pair: &mut Pair, filled: Vec<Gap>, work: &mut Work<'_>) -> Result<()> {
         let since = self.regions.iter().filter_map(|origin| {
             let known = pair.there.source_of(origin)?;
             Some((origin.to_string(), known.since.map(|since| since.0)))
         });
         let end = Mark::End { filled, since: since.collect() };
         append::all(self.appender, vec![end.append(&pair.repair)])?;
-        self.await_repairs(pair, step, observer)
+        self.await_repairs(pair, work)
     }
 
     /// What a round would do, as far as it can be known without one.
-    fn estimate(&mut self, pair: &mut Pair, step: &Step, observer: &mut dyn Observer, report: &mut ResyncReport) -> Result<()> {
-        let behind = self.catch_up(pair, step, observer)?;
+    fn estimate(&mut self, pair: &mut Pair, work: &mut Work<'_>, report: &mut ResyncReport) -> Result<()> {
+        let behind = self.catch_up(pair, work)?;
         let plan = self.plan(pair, true)?;
         report.brought += plan.bring.len() as u64;
         report.deleted += plan.delete.len() as u64;

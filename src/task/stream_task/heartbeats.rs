@@ -6,6 +6,7 @@ use crate::base::ids::Region;
 use crate::base::metric;
 use crate::base::time::{Now, UnixMs};
 use crate::record::change::Heartbeat;
+use crate::store::progress::Gap;
 use crate::task::command::{Commands, Purpose};
 use crate::task::heartbeat::{Echo, disagreements, echo_of, key, previous};
 use crate::task::lag::LagView;
@@ -54,11 +55,14 @@ impl StreamTask {
         if until <= after {
             return;
         }
+        let from = self.sources[source].settlement.taken().next_offset;
+        let lost = Gap { topic: heartbeat.record.topic.to_string(), from, until: heartbeat.record.offset };
+        self.completeness.lacks(lost);
         let origin = self.sources[source].region.to_string();
         let (topic, partition, offset) = (&heartbeat.record.topic, heartbeat.record.partition, heartbeat.record.offset);
         tracing::error!(
             task = %self.context.task, %topic, partition, offset, after_ms = after.0, until_ms = until.0,
-            "what {origin} appended between {after} and {until} (Unix ms) never came: this partition is incomplete"
+            "what {origin} appended between {after} and {until} (Unix ms) never came: this partition is incomplete until `driftless resync` has brought it from a peer"
         );
         self.sources[source].gaps += 1;
         metrics::counter!(metric::REPLICATION_GAPS, "source" => origin).increment(1);
