@@ -66,7 +66,6 @@ impl RestorerHandle {
     }
 }
 
-#[expect(clippy::large_enum_variant, reason = "there are as many of them as tasks")]
 enum Job {
     Restore(Box<Restore>),
     Other(Box<Request>),
