@@ -11,8 +11,11 @@ pub use appending::*;
 pub use group::*;
 pub use member::Member;
 
+use crate::adapter::system::SystemClock;
+use crate::base::time::Clock;
 use crate::port::log::{Appender, GroupConsumer, LogReader};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Makes clients of one log, and lets time pass.
 pub trait LogUnderTest {
@@ -34,18 +37,23 @@ pub trait LogUnderTest {
     fn wait(&mut self);
 }
 
-/// How many waits a check gives up after.
-const PATIENCE: usize = 3_000;
+/// A check gives up after so many waits, where time passes by waits alone; and after so long, where a wait may be as
+/// short as the next of a thousand acks.
+const PATIENCE_WAITS: usize = 3_000;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Polls `step` until it yields something.
 pub fn until<T>(log: &mut dyn LogUnderTest, what: &str, mut step: impl FnMut(&mut dyn LogUnderTest) -> Option<T>) -> T {
-    for _ in 0..PATIENCE {
+    let (clock, mut waits) = (SystemClock::start(), 0);
+    loop {
         if let Some(outcome) = step(log) {
             return outcome;
         }
+        let given_up = waits >= PATIENCE_WAITS && clock.now().monotonic >= PATIENCE;
+        assert!(!given_up, "never happened: {what}");
         log.wait();
+        waits += 1;
     }
-    panic!("never happened: {what}");
 }
 
 pub fn all(log: &mut dyn LogUnderTest) {
