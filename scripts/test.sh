@@ -82,6 +82,7 @@ group_stack() {
     build || return 0
     "$here/install.sh" stack
     run_script scripts/stack/check_compose.py
+    run_script scripts/stack/check_alerts.py
     run_script tests/stack/lib/selftest.py
     if start_stack; then
         local script

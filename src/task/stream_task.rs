@@ -122,6 +122,8 @@ struct Source {
     /// Seen in this life.
     gaps: u64,
     skew: Skew,
+    /// In what the origin's newest heartbeat says that it is configured otherwise than we are.
+    disagreements: Vec<String>,
     /// Disagreements already told, so that each is told once.
     warned: Vec<String>,
 }
@@ -215,6 +217,7 @@ impl StreamTask {
                 topic: start.topic,
                 topic_id: start.topic_id,
                 present: start.present,
+                disagreements: Vec::new(),
                 warned: Vec::new(),
             });
         }
@@ -242,10 +245,14 @@ impl StreamTask {
         if known.since.is_none() && known.settlement.taken().mark.is_none() {
             known.since = Some(record.appended_at);
         }
-        if !known.repair {
+        if known.repair {
+            // Nothing of it was appended at an origin: it has no lag.
+        } else if is_heartbeat_key(record.key.as_deref()) {
             known.lag.heard(record.appended_at);
-        }
-        if !known.repair && !is_heartbeat_key(record.key.as_deref()) {
+            let delay_ms = known.skew.delay_ms(record.appended_at, now.wall);
+            self.metrics.heartbeat_polled(source, Duration::from_millis(delay_ms));
+        } else {
+            known.lag.heard(record.appended_at);
             known.lag.passed(Stage::Polled, record.appended_at, now);
         }
         self.metrics.polled(source);
