@@ -7,4 +7,6 @@ pub mod restore;
 pub mod restorer;
 pub mod settings;
 pub mod source_check;
+pub mod standby;
 pub mod stream_thread;
+pub mod tail;

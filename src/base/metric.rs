@@ -32,6 +32,9 @@ pub const GAUGES: &[(&str, &str)] = &[
     (TASKS, "Tasks held by this worker, by state."),
     (STORE_ENTRIES, "Entries in the versions store, tombstones included."),
     (STORE_BYTES, "Resident bytes of the versions store."),
+    (STANDBY_TASKS, "Standby tasks kept by this worker."),
+    (STANDBY_LAG_RECORDS, "Offsets of its changelog that the standby which is furthest behind has not read."),
+    (STANDBY_BYTES, "Resident bytes of the standbys' versions stores."),
     (STORE_DISK_BYTES, "Bytes of the versions store on disk."),
     (RESTORE_REMAINING, "Offsets of the changelogs that restores under way have still to read."),
     (BUFFERED_BYTES, "Bytes of records polled and not yet processed."),
@@ -129,6 +132,9 @@ pub const RESTORED_ENTRIES: &str = "driftless_restored_entries_total";
 pub const TASKS: &str = "driftless_tasks";
 pub const STORE_ENTRIES: &str = "driftless_store_entries";
 pub const STORE_BYTES: &str = "driftless_store_bytes";
+pub const STANDBY_TASKS: &str = "driftless_standby_tasks";
+pub const STANDBY_LAG_RECORDS: &str = "driftless_standby_lag_records";
+pub const STANDBY_BYTES: &str = "driftless_standby_bytes";
 pub const STORE_DISK_BYTES: &str = "driftless_store_disk_bytes";
 pub const RESTORE_REMAINING: &str = "driftless_restore_remaining_offsets";
 pub const BUFFERED_BYTES: &str = "driftless_buffered_bytes";

@@ -130,7 +130,13 @@ impl Patience {
     }
 }
 
-fn record_at(reader: &mut dyn LogReader, source: &TopicPartition, offset: i64, first: i64) -> Result<Option<RawRecord>> {
+/// The record at an offset, if it is still there.
+pub(super) fn record_at(
+    reader: &mut dyn LogReader,
+    source: &TopicPartition,
+    offset: i64,
+    first: i64,
+) -> Result<Option<RawRecord>> {
     if offset < first {
         return Ok(None);
     }

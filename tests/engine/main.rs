@@ -24,6 +24,7 @@ mod restore;
 mod resync;
 mod rollback;
 mod sources;
+mod standby;
 mod tombstones;
 mod warm;
 mod worker;

@@ -13,6 +13,7 @@ pub use member::Member;
 
 use crate::adapter::system::SystemClock;
 use crate::base::time::Clock;
+use crate::port::group::GroupView;
 use crate::port::log::{Appender, GroupConsumer, LogReader};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,9 @@ pub trait LogUnderTest {
 
     /// Joins a group that subscribes to `local`, with `mirror` as its co-topic.
     fn join(&mut self, group: &str, local: &Arc<str>, mirror: &Arc<str>) -> Box<dyn GroupConsumer>;
+
+    /// A look at that group from outside.
+    fn view(&mut self, group: &str) -> Box<dyn GroupView>;
 
     fn appender(&mut self) -> Box<dyn Appender>;
 
@@ -65,6 +69,7 @@ pub fn all(log: &mut dyn LogUnderTest) {
     nothing_is_fetched_before_it_is_asked_for_and_a_second_request_goes_back(log);
     a_paused_partition_is_silent_and_loses_nothing(log);
     a_member_for_which_nothing_is_left_is_told_so(log);
+    a_look_at_the_group_shows_what_each_member_has(log);
     a_revocation_waits_for_its_release(log);
     a_member_that_leaves_hands_its_partitions_over(log);
     a_member_may_leave_with_a_revocation_unanswered(log);
