@@ -10,6 +10,7 @@ mod diff;
 mod doctor;
 mod doing;
 mod explain;
+mod lag;
 mod output;
 mod pages;
 mod past;
@@ -76,6 +77,7 @@ enum Command {
     /// Look at changes that could not be applied, and offer them again
     #[command(subcommand, name = "dead-letter")]
     DeadLetter(dead_letter::DeadLetterCommand),
+    Lag(lag::LagArgs),
     Explain(explain::ExplainArgs),
     Rollback(rollback::RollbackArgs),
     Rebuild(rebuild::RebuildArgs),
@@ -130,6 +132,7 @@ impl Command {
             Command::Diff(args) => diff::run(&args),
             Command::Resync(args) => resync::run(&args),
             Command::DeadLetter(command) => dead_letter::run(&command),
+            Command::Lag(args) => lag::run(&args),
             Command::Explain(args) => explain::run(&args),
             Command::Rollback(args) => rollback::run(&args),
             Command::Rebuild(args) => rebuild::run(&args),

@@ -12,6 +12,7 @@ pub mod explain;
 pub mod finding;
 pub mod history;
 pub mod job;
+pub mod lag;
 pub mod rebuild;
 pub mod replica;
 pub mod resync;
