@@ -10,6 +10,7 @@ mod diff;
 mod doctor;
 mod doing;
 mod explain;
+mod import;
 mod output;
 mod pages;
 mod past;
@@ -79,6 +80,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Rollback(rollback::RollbackArgs),
     Rebuild(rebuild::RebuildArgs),
+    Import(import::ImportArgs),
 }
 
 /// The configuration that most commands take.
@@ -128,6 +130,7 @@ impl Command {
             Command::Sim(args) => sim::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Diff(args) => diff::run(&args),
+            Command::Import(args) => import::run(&args),
             Command::Resync(args) => resync::run(&args),
             Command::DeadLetter(command) => dead_letter::run(&command),
             Command::Explain(args) => explain::run(&args),

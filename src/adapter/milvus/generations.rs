@@ -5,7 +5,9 @@ use super::admin::{MilvusAdmin, asking};
 use crate::base::error::{Error, Result};
 use crate::port::vector::VectorAdmin;
 use crate::record::collection::CollectionSpec;
-use milvus::v2::prelude::{AlterAliasRequest, DropCollectionRequest, ListCollectionsRequest};
+use milvus::v2::prelude::{
+    AlterAliasRequest, CreateAliasRequest, DropCollectionRequest, ListCollectionsRequest, RenameCollectionRequest,
+};
 use tokio::runtime::Handle;
 
 /// Each call blocks the calling thread, which must not be one of the runtime's.
@@ -53,6 +55,10 @@ impl VectorAdmin for MilvusGenerations {
 
     fn point_alias(&mut self, name: &str, physical: &str) -> Result<()> {
         let doing = format!("to let the alias {name} stand for {physical}");
+        if self.alias(name)?.is_none() {
+            let request = CreateAliasRequest::builder().alias(name).collection_name(physical).build().map_err(asking(&doing))?;
+            return self.runtime.block_on(self.admin.client().create_alias(request)).map_err(asking(&doing));
+        }
         let request = AlterAliasRequest::builder().alias(name).collection_name(physical).build().map_err(asking(&doing))?;
         self.runtime.block_on(self.admin.client().alter_alias(request)).map_err(asking(&doing))
     }
@@ -66,5 +72,12 @@ impl VectorAdmin for MilvusGenerations {
         }
         let request = DropCollectionRequest::builder().collection_name(physical).build().map_err(asking(&doing))?;
         self.runtime.block_on(self.admin.client().drop_collection(request)).map_err(asking(&doing))
+    }
+
+    fn rename(&mut self, physical: &str, to: &str) -> Result<()> {
+        let doing = format!("to rename {physical} to {to}");
+        let request = RenameCollectionRequest::builder().collection_name(physical).new_collection_name(to).build();
+        let request = request.map_err(asking(&doing))?;
+        self.runtime.block_on(self.admin.client().rename_collection(request)).map_err(asking(&doing))
     }
 }
