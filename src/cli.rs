@@ -11,6 +11,7 @@ mod doctor;
 mod doing;
 mod explain;
 mod import;
+mod lag;
 mod output;
 mod pages;
 mod past;
@@ -77,6 +78,7 @@ enum Command {
     /// Look at changes that could not be applied, and offer them again
     #[command(subcommand, name = "dead-letter")]
     DeadLetter(dead_letter::DeadLetterCommand),
+    Lag(lag::LagArgs),
     Explain(explain::ExplainArgs),
     Rollback(rollback::RollbackArgs),
     Rebuild(rebuild::RebuildArgs),
@@ -133,6 +135,7 @@ impl Command {
             Command::Import(args) => import::run(&args),
             Command::Resync(args) => resync::run(&args),
             Command::DeadLetter(command) => dead_letter::run(&command),
+            Command::Lag(args) => lag::run(&args),
             Command::Explain(args) => explain::run(&args),
             Command::Rollback(args) => rollback::run(&args),
             Command::Rebuild(args) => rebuild::run(&args),

@@ -13,6 +13,7 @@ pub mod finding;
 pub mod history;
 pub mod import;
 pub mod job;
+pub mod lag;
 pub mod rebuild;
 pub mod replica;
 pub mod resync;

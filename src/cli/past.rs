@@ -46,14 +46,7 @@ impl Past {
             .build()
             .map_err(|error| Error::fatal(format!("no threads for Milvus' client: {error}")))?;
         Ok(Self {
-            setting: Setting {
-                region: config.region.clone(),
-                peers: config.peers(),
-                names: config.topics(),
-                partitions: config.partitions,
-                collections: config.collections.clone(),
-                max_lateness_ms: i64::try_from(config.max_lateness.as_millis()).unwrap_or(i64::MAX),
-            },
+            setting: setting(&config),
             reader: KafkaLogReader::new(&kafka)?,
             schemas: EveryRegistry::new(registries),
             clock: SystemClock::start(),
@@ -90,6 +83,18 @@ impl Past {
         let mut history = History { setting: &self.setting, reader: &mut self.reader, schemas: &mut self.schemas };
         let done = self.doing.run(|work| act(&mut history, work, &self.config))?;
         Ok(done.unwrap_or(Exit::INTERRUPTED))
+    }
+}
+
+/// What reading a region's logs needs to know of it.
+pub fn setting(config: &Config) -> Setting {
+    Setting {
+        region: config.region.clone(),
+        peers: config.peers(),
+        names: config.topics(),
+        partitions: config.partitions,
+        collections: config.collections.clone(),
+        max_lateness_ms: i64::try_from(config.max_lateness.as_millis()).unwrap_or(i64::MAX),
     }
 }
 
