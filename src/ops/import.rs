@@ -127,7 +127,8 @@ impl Import<'_> {
         loop {
             let page = self.rows.page(after.as_ref(), true)?;
             let Some(next) = page.next else { break };
-            if work.clock.now().monotonic.saturating_sub(looked) >= LOOK_AGAIN.min(Duration::from_millis(lateness_ms as u64 / 8)) {
+            if work.clock.now().monotonic.saturating_sub(looked) >= LOOK_AGAIN.min(Duration::from_millis(lateness_ms as u64 / 8))
+            {
                 // What an origin deleted longer ago than a stamp would be is to be known before a row is written.
                 let heard_of = UnixMs(work.now().0 - lateness_ms / 2);
                 self.settle(history, work, heard_of)?;

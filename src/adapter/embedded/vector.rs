@@ -9,7 +9,8 @@ use crate::base::time::Clock;
 use crate::merge::version::Version;
 use crate::port::log::Wake;
 use crate::port::vector::{
-    ForeignPage, ForeignRow, ForeignRows, Page, RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, StoredVersion, VectorAdmin, VectorStore,
+    ForeignPage, ForeignRow, ForeignRows, Page, RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, StoredVersion,
+    VectorAdmin, VectorStore,
 };
 use crate::record::change::Body;
 use crate::record::collection::{CollectionSpec, Collections, physical_name};

@@ -1,12 +1,12 @@
 //! A collection that is not ours, read page by page: its primary key is the id, its one vector the vector, and every other
 //! column, and each dynamic field, is metadata.
 
+use super::MilvusSettings;
 use super::admin::MilvusAdmin;
 use super::columns::Columns;
 use super::connection::Service;
 use super::read::{Freshness, behind_in, greatest, query};
 use super::write::DYNAMIC_COLUMN;
-use super::MilvusSettings;
 use crate::base::error::{Error, Result};
 use crate::base::ids::VectorId;
 use crate::port::vector::{ForeignPage, ForeignRow, ForeignRows, StoreError};
@@ -59,7 +59,8 @@ impl MilvusForeign {
     fn ask(&self, filter: &str, fields: &[&str], limit: Option<usize>) -> Result<Columns> {
         let mut attempts = 1;
         loop {
-            let asking = query(&mut self.service.clone(), &self.spec, filter.to_owned(), fields, limit, Freshness::Strong);
+            let mut service = self.service.clone();
+            let asking = query(&mut service, &self.spec, filter.to_owned(), fields, limit, Freshness::Strong);
             let answer = self.runtime.block_on(async { tokio::time::timeout(DEADLINE, asking).await });
             let error = match answer {
                 Ok(Ok(columns)) => return Ok(columns),
@@ -142,7 +143,9 @@ fn layout_of(physical: &str, found: &CollectionDesc, spec: &CollectionSpec) -> R
     for field in schema.get_fields().iter().filter(|field| !field.is_dynamic()) {
         let (name, kind) = (field.get_name().to_owned(), field.get_data_type());
         if name == HLC_COLUMN {
-            return Err(refused("has versions already: it is one of Driftless' own, and nothing of it is to be taken on".to_owned()));
+            return Err(refused(
+                "has versions already: it is one of Driftless' own, and nothing of it is to be taken on".to_owned(),
+            ));
         }
         match kind {
             _ if field.is_primary_key() => {
@@ -178,14 +181,21 @@ mod tests {
     use milvus::v2::prelude::{CollectionSchema, FieldSchema};
 
     fn spec(id: IdKind) -> CollectionSpec {
-        CollectionSpec { name: "products".into(), id, dimension: 4, metric: Metric::L2, index: IndexKind::Auto, auto_create: true }
+        CollectionSpec {
+            name: "products".into(),
+            id,
+            dimension: 4,
+            metric: Metric::L2,
+            index: IndexKind::Auto,
+            auto_create: true,
+        }
     }
 
     fn described(vector: FieldSchema) -> CollectionDesc {
         let id = FieldSchema::new().name("sku").primary_key(true).data_type(DataType::Int64);
         let price = FieldSchema::new().name("price").data_type(DataType::Float);
         let schema = CollectionSchema::new().enable_dynamic_field(true).add_field(id).add_field(vector).add_field(price);
-        CollectionDesc::default().schema(schema)
+        CollectionDesc::new().schema(schema)
     }
 
     #[test]

@@ -25,7 +25,9 @@ pub fn find(admin: &mut dyn VectorAdmin, name: &str, from: Option<&str>) -> Resu
         Some(from) if alias.as_deref() == Some(from) => {
             Err(Error::refuse(format!("{from} is the collection that {name} stands for, and what the workers write to")))
         }
-        Some(from) if !is_there(from) => Err(Error::refuse(format!("there is no collection {from}; there are {}", there.join(", ")))),
+        Some(from) if !is_there(from) => {
+            Err(Error::refuse(format!("there is no collection {from}; there are {}", there.join(", "))))
+        }
         Some(_) if is_in_the_way => Err(Error::refuse(format!(
             "another collection has the name {name} itself: leave --from out to take that one on, or rename it"
         ))),
