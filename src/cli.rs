@@ -10,6 +10,7 @@ mod diff;
 mod doctor;
 mod doing;
 mod explain;
+mod import;
 mod lag;
 mod output;
 mod pages;
@@ -81,6 +82,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Rollback(rollback::RollbackArgs),
     Rebuild(rebuild::RebuildArgs),
+    Import(import::ImportArgs),
 }
 
 /// The configuration that most commands take.
@@ -130,6 +132,7 @@ impl Command {
             Command::Sim(args) => sim::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Diff(args) => diff::run(&args),
+            Command::Import(args) => import::run(&args),
             Command::Resync(args) => resync::run(&args),
             Command::DeadLetter(command) => dead_letter::run(&command),
             Command::Lag(args) => lag::run(&args),

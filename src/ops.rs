@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod explain;
 pub mod finding;
 pub mod history;
+pub mod import;
 pub mod job;
 pub mod lag;
 pub mod rebuild;

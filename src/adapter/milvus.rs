@@ -13,6 +13,7 @@ mod admin;
 mod columns;
 mod connection;
 mod fault;
+mod foreign;
 mod generations;
 mod probe;
 mod read;
@@ -21,6 +22,7 @@ mod store;
 mod write;
 
 pub use admin::{Finding, MilvusAdmin, Severity};
+pub use foreign::MilvusForeign;
 pub use generations::MilvusGenerations;
 pub use probe::Visibility;
 pub use read::StoredRow;

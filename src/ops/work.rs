@@ -134,6 +134,21 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Does something besides the stage, which counts none of it.
+    pub fn aside<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        let stage = self.stage.take();
+        let done = act(self);
+        self.stage = stage;
+        done
+    }
+
+    /// Lets others get on, for about so long at most. Fails if it is to end.
+    pub fn rest(&mut self, span: Duration) -> Result<()> {
+        self.go_on()?;
+        (self.pause)(span.min(TELL_INTERVAL));
+        Ok(())
+    }
+
     /// Fails if it is to end.
     pub fn go_on(&self) -> Result<()> {
         if self.interrupted.load(Ordering::Relaxed) { Err(Error::retry("interrupted")) } else { Ok(()) }

@@ -3,6 +3,7 @@
 use crate::base::error::Result as AnyResult;
 use crate::base::ids::{CollectionId, VectorId};
 use crate::merge::version::Version;
+use crate::record::change::Body;
 use crate::record::collection::CollectionSpec;
 use std::sync::Arc;
 
@@ -115,7 +116,7 @@ pub trait VectorAdmin {
     /// Makes an empty one that takes rows like `spec`'s, indexed and loaded.
     fn create(&mut self, physical: &str, spec: &CollectionSpec) -> AnyResult<()>;
 
-    /// From when this returns on, requests that name the alias go to this collection; a server with caches may yet turn
+    /// From when this returns on, requests that name the alias go to this collection. Made if there is none. A server with caches may yet turn
     /// back, which [`reaches`](Self::reaches) tells.
     fn point_alias(&mut self, name: &str, physical: &str) -> AnyResult<()>;
 
@@ -123,4 +124,30 @@ pub trait VectorAdmin {
     fn reaches(&mut self, name: &str, physical: &str) -> AnyResult<bool>;
 
     fn drop_collection(&mut self, physical: &str) -> AnyResult<()>;
+
+    fn rename(&mut self, physical: &str, to: &str) -> AnyResult<()>;
+}
+
+/// A row of a collection that is not ours, whatever its columns are called there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForeignRow {
+    /// Of another form than the configured collection's ids: as it stands.
+    pub id: Result<VectorId, String>,
+    /// Every other column is metadata.
+    pub body: Body,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ForeignPage {
+    pub rows: Vec<ForeignRow>,
+    /// What the next page comes after; `None` at the end.
+    pub next: Option<VectorId>,
+}
+
+/// A collection that is not ours, read for once, in the order of its ids. Each call waits for its answer.
+pub trait ForeignRows {
+    fn count(&mut self) -> AnyResult<u64>;
+
+    /// Read with strong consistency. Without bodies only the ids are read.
+    fn page(&mut self, after: Option<&VectorId>, with_bodies: bool) -> AnyResult<ForeignPage>;
 }

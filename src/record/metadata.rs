@@ -7,6 +7,7 @@ use crate::record::collection::{ID_COLUMN, METADATA_BYTES_MAX, VECTOR_COLUMN};
 use crate::record::id::excerpt;
 use crate::record::reason::{Reason, Rejection};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
 /// A metadata value that still lies in the record's bytes.
@@ -111,6 +112,27 @@ pub(crate) fn write_json(entries: &MetaEntries<'_>, json: &mut Vec<u8>) -> Resul
         return Err(Rejection::new(Reason::MetadataTooLarge, detail));
     }
     Ok(())
+}
+
+/// The fields of a JSON object that somebody else wrote. What is no scalar is kept as its JSON text; of what is no object
+/// there are none.
+pub fn fields_of(json: &[u8]) -> Vec<(String, MetaValue)> {
+    let object: Map<String, Value> = serde_json::from_slice(json).unwrap_or_default();
+    object.into_iter().map(|(name, value)| (name, meta_value(value))).collect()
+}
+
+fn meta_value(value: Value) -> MetaValue {
+    match value {
+        Value::Null => MetaValue::Null,
+        Value::Bool(value) => MetaValue::Bool(value),
+        Value::String(text) => MetaValue::Text(text),
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(long), _) => MetaValue::Long(long),
+            (None, Some(double)) => MetaValue::Double(double),
+            (None, None) => MetaValue::Text(number.to_string()),
+        },
+        Value::Array(_) | Value::Object(_) => MetaValue::Text(value.to_string()),
+    }
 }
 
 fn write_value<T: Serialize + ?Sized>(value: &T, json: &mut Vec<u8>) {

@@ -9,9 +9,12 @@ use crate::base::time::Clock;
 use crate::merge::version::Version;
 use crate::port::log::Wake;
 use crate::port::vector::{
-    Page, RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, StoredVersion, VectorAdmin, VectorStore,
+    ForeignPage, ForeignRow, ForeignRows, Page, RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, StoredVersion,
+    VectorAdmin, VectorStore,
 };
+use crate::record::change::Body;
 use crate::record::collection::{CollectionSpec, Collections, physical_name};
+use crate::record::metadata::fields_of;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -152,6 +155,48 @@ impl VectorAdmin for EmbeddedCollections {
         }
         state.rows.remove(physical);
         Ok(())
+    }
+
+    fn rename(&mut self, physical: &str, to: &str) -> Result<(), Error> {
+        let mut state = self.0.lock();
+        let rows = state.rows.remove(physical);
+        let rows = rows.ok_or_else(|| Error::refuse(format!("there is no collection {physical}")))?;
+        state.rows.insert(to.to_owned(), rows);
+        Ok(())
+    }
+}
+
+/// A collection read as if it were not ours: metadata back from its JSON.
+pub struct EmbeddedForeign {
+    database: Arc<Database>,
+    physical: String,
+    page_rows: usize,
+}
+
+impl EmbeddedForeign {
+    pub fn new(database: Arc<Database>, physical: &str, page_rows: usize) -> Self {
+        Self { database, physical: physical.to_owned(), page_rows }
+    }
+}
+
+impl ForeignRows for EmbeddedForeign {
+    fn count(&mut self) -> Result<u64, Error> {
+        Ok(self.database.lock().rows(&self.physical).map_or(0, BTreeMap::len) as u64)
+    }
+
+    fn page(&mut self, after: Option<&VectorId>, with_bodies: bool) -> Result<ForeignPage, Error> {
+        let state = self.database.lock();
+        let rows = state.rows(&self.physical).ok_or_else(|| Error::refuse("the collection is gone"))?;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let found = rows.range::<VectorId, _>((from, Bound::Unbounded)).take(self.page_rows.max(1));
+        let rows: Vec<ForeignRow> = found
+            .map(|(id, row)| {
+                let body = Body { vector: row.vector.clone(), metadata: fields_of(&row.metadata) };
+                ForeignRow { id: Ok(id.clone()), body: if with_bodies { body } else { Body::default() } }
+            })
+            .collect();
+        let next = rows.last().and_then(|row| row.id.clone().ok());
+        Ok(ForeignPage { rows, next })
     }
 }
 

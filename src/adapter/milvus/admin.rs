@@ -263,11 +263,7 @@ fn taken(spec: &CollectionSpec) -> Finding {
         severity: Severity::Refuse,
         collection: spec.name.clone(),
         problem: "the name belongs to a collection itself, not to an alias".to_owned(),
-        remedy: format!(
-            "rename the collection to `{}` and create the alias `{}` for it, or configure another name",
-            first_generation(&spec.name),
-            spec.name
-        ),
+        remedy: format!("`driftless import {}` takes it on; or configure another name", spec.name),
     }
 }
 

@@ -5,7 +5,8 @@ use crate::base::ids::{Region, VectorId};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
 use crate::port::vector::StoreError;
-use crate::record::collection::{CollectionSpec, HLC_COLUMN, ID_COLUMN, IdKind, ORIGIN_COLUMN, SEQUENCE_COLUMN, VECTOR_COLUMN};
+use crate::record::change::MetaValue;
+use crate::record::collection::{CollectionSpec, HLC_COLUMN, ID_COLUMN, IdKind, ORIGIN_COLUMN, SEQUENCE_COLUMN};
 use crate::record::id::{WrittenId, parse_id};
 use milvus::proto::milvus::QueryResults;
 use milvus::proto::schema::{FieldData, ScalarField, field_data, scalar_field, vector_field};
@@ -58,16 +59,36 @@ impl Columns {
         }
     }
 
-    pub fn vectors(&self) -> Result<&[f32], StoreError> {
-        let field = self.find(VECTOR_COLUMN).and_then(|field| field.field.as_ref());
+    pub fn vectors(&self, name: &str) -> Result<&[f32], StoreError> {
+        let field = self.find(name).and_then(|field| field.field.as_ref());
         match field {
             Some(field_data::Field::Vectors(vectors)) => match &vectors.data {
                 Some(vector_field::Data::FloatVector(floats)) => Ok(&floats.data),
-                _ => Err(malformed(VECTOR_COLUMN)),
+                _ => Err(malformed(name)),
             },
-            Some(_) => Err(malformed(VECTOR_COLUMN)),
+            Some(_) => Err(malformed(name)),
             None => Ok(&[]),
         }
+    }
+
+    /// A scalar column of somebody else's, as metadata; a null is told as one.
+    pub fn values(&self, name: &str, rows: usize) -> Result<Vec<MetaValue>, StoreError> {
+        use scalar_field::Data;
+        let sent: Vec<MetaValue> = match self.scalars(name) {
+            Some(Data::BoolData(values)) => values.data.iter().copied().map(MetaValue::Bool).collect(),
+            Some(Data::IntData(values)) => values.data.iter().map(|value| MetaValue::Long(i64::from(*value))).collect(),
+            Some(Data::LongData(values)) => values.data.iter().copied().map(MetaValue::Long).collect(),
+            Some(Data::FloatData(values)) => values.data.iter().map(|value| MetaValue::Double(f64::from(*value))).collect(),
+            Some(Data::DoubleData(values)) => values.data.iter().copied().map(MetaValue::Double).collect(),
+            Some(Data::StringData(values)) => values.data.iter().cloned().map(MetaValue::Text).collect(),
+            Some(Data::JsonData(values)) => {
+                values.data.iter().map(|json| MetaValue::Text(String::from_utf8_lossy(json).into_owned())).collect()
+            }
+            Some(_) => return Err(malformed(name)),
+            None => Vec::new(),
+        };
+        let places = self.places(name, rows, sent.len())?;
+        Ok(places.into_iter().map(|place| place.map_or(MetaValue::Null, |place| sent[place].clone())).collect())
     }
 
     /// Where each of `rows` values lies among those sent: a column that takes nulls says which rows have a value, and
@@ -128,13 +149,17 @@ impl Columns {
         Ok(versions.collect())
     }
 
-    /// The ids as they stand; of a form that the collection's ids have not, they are given back as text.
     pub fn ids(&self, spec: &CollectionSpec) -> Result<Vec<Result<VectorId, String>>, StoreError> {
+        self.ids_in(ID_COLUMN, spec)
+    }
+
+    /// The ids as they stand; of a form that the collection's ids have not, they are given back as text.
+    pub fn ids_in(&self, name: &str, spec: &CollectionSpec) -> Result<Vec<Result<VectorId, String>>, StoreError> {
         if spec.id == IdKind::Int64 {
-            return Ok(self.longs(ID_COLUMN)?.iter().map(|number| Ok(VectorId::Int(*number))).collect());
+            return Ok(self.longs(name)?.iter().map(|number| Ok(VectorId::Int(*number))).collect());
         }
         let parse = |text: &String| parse_id(spec.id, WrittenId::Text(text)).map_err(|_| text.clone());
-        Ok(self.texts(ID_COLUMN)?.iter().map(parse).collect())
+        Ok(self.texts(name)?.iter().map(parse).collect())
     }
 }
 

@@ -5,7 +5,9 @@ use super::admin::{MilvusAdmin, asking};
 use crate::base::error::{Error, Result};
 use crate::port::vector::VectorAdmin;
 use crate::record::collection::CollectionSpec;
-use milvus::v2::prelude::{AlterAliasRequest, DropCollectionRequest, ListCollectionsRequest};
+use milvus::v2::prelude::{
+    AlterAliasRequest, CreateAliasRequest, DropCollectionRequest, ListCollectionsRequest, RenameCollectionRequest,
+};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -23,6 +25,12 @@ impl MilvusGenerations {
     pub fn connect(runtime: Handle, settings: &MilvusSettings) -> Result<Self> {
         let admin = runtime.block_on(MilvusAdmin::connect(settings))?;
         Ok(Self { runtime, admin })
+    }
+
+    fn create_alias(&self, name: &str, physical: &str) -> Result<()> {
+        let doing = format!("to let a new alias {name} stand for {physical}");
+        let request = CreateAliasRequest::builder().alias(name).collection_name(physical).build().map_err(asking(&doing))?;
+        self.runtime.block_on(self.admin.client().create_alias(request)).map_err(asking(&doing))
     }
 
     fn alter_alias(&self, name: &str, physical: &str) -> Result<()> {
@@ -66,7 +74,10 @@ impl VectorAdmin for MilvusGenerations {
     /// one that is asked in between learns the old collection again, or the new one with the old one's partition, and
     /// keeps that. Altered once more to the same collection, they forget that too.
     fn point_alias(&mut self, name: &str, physical: &str) -> Result<()> {
-        self.alter_alias(name, physical)?;
+        match self.alias(name)? {
+            None => self.create_alias(name, physical)?,
+            Some(_) => self.alter_alias(name, physical)?,
+        }
         for _ in 0..ALTERATIONS_MAX {
             // For the proxies' questions of before, whose answers nothing announces.
             self.runtime.block_on(async { tokio::time::sleep(ANSWERS_UNDER_WAY).await });
@@ -100,5 +111,12 @@ impl VectorAdmin for MilvusGenerations {
         }
         let request = DropCollectionRequest::builder().collection_name(physical).build().map_err(asking(&doing))?;
         self.runtime.block_on(self.admin.client().drop_collection(request)).map_err(asking(&doing))
+    }
+
+    fn rename(&mut self, physical: &str, to: &str) -> Result<()> {
+        let doing = format!("to rename {physical} to {to}");
+        let request = RenameCollectionRequest::builder().collection_name(physical).new_collection_name(to).build();
+        let request = request.map_err(asking(&doing))?;
+        self.runtime.block_on(self.admin.client().rename_collection(request)).map_err(asking(&doing))
     }
 }

@@ -103,7 +103,7 @@ pub(super) async fn scan(
         let columns = query(&mut service, spec, filter, &fields, Some(limit), Freshness::Strong).await?;
         let ids = columns.ids(spec)?;
         let Some(last) = greatest(&ids) else { return Ok(()) };
-        let (vectors, versions, metadata) = (columns.vectors()?, columns.versions(ids.len())?, columns.metadata()?);
+        let (vectors, versions, metadata) = (columns.vectors(VECTOR_COLUMN)?, columns.versions(ids.len())?, columns.metadata()?);
         if vectors.len() != ids.len() * spec.dimension || metadata.len() != ids.len() {
             return Err(malformed("columns of different lengths"));
         }
@@ -119,17 +119,21 @@ pub(super) async fn scan(
 
 /// The ids behind one, or all: Milvus wants a filter wherever it limits the number of rows.
 fn behind(spec: &CollectionSpec, after: Option<&VectorId>) -> Result<String, StoreError> {
+    behind_in(ID_COLUMN, spec, after)
+}
+
+pub(super) fn behind_in(column: &str, spec: &CollectionSpec, after: Option<&VectorId>) -> Result<String, StoreError> {
     match (after, spec.id) {
         // A misnamed row's, as it stands in the column.
-        (Some(VectorId::Text(text)), IdKind::Uuid) => Ok(format!("{ID_COLUMN} > {}", serde_json::Value::from(&**text))),
-        (Some(id), _) => Ok(format!("{ID_COLUMN} > {}", id_literal(spec, id)?)),
-        (None, IdKind::Int64) => Ok(format!("{ID_COLUMN} >= 0 or {ID_COLUMN} < 0")),
-        (None, IdKind::Uuid | IdKind::Text { .. }) => Ok(format!("{ID_COLUMN} >= \"\"")),
+        (Some(VectorId::Text(text)), IdKind::Uuid) => Ok(format!("{column} > {}", serde_json::Value::from(&**text))),
+        (Some(id), _) => Ok(format!("{column} > {}", id_literal(spec, id)?)),
+        (None, IdKind::Int64) => Ok(format!("{column} >= 0 or {column} < 0")),
+        (None, IdKind::Uuid | IdKind::Text { .. }) => Ok(format!("{column} >= \"\"")),
     }
 }
 
 /// The greatest id of a page, in the order of the column: text by its bytes.
-fn greatest(ids: &[Result<VectorId, String>]) -> Option<VectorId> {
+pub(super) fn greatest(ids: &[Result<VectorId, String>]) -> Option<VectorId> {
     let in_column = |id: &Result<VectorId, String>| match id {
         Ok(VectorId::Int(number)) => (*number, String::new()),
         Ok(id) => (0, id.to_string()),
@@ -139,7 +143,7 @@ fn greatest(ids: &[Result<VectorId, String>]) -> Option<VectorId> {
     Some(last.clone().unwrap_or_else(|text| VectorId::Text(text.into())))
 }
 
-async fn query(
+pub(super) async fn query(
     service: &mut Service,
     spec: &CollectionSpec,
     filter: String,
