@@ -5,9 +5,13 @@ pub mod memory;
 pub mod progress;
 pub mod row_key;
 
-use crate::base::ids::RowKey;
+use crate::base::ids::{CollectionId, RowKey, VectorId};
 use crate::merge::hlc::Hlc;
 use entry::Entry;
+
+/// Where a walk through a store has come to: the store's own notion, meaningless elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor(pub Vec<u8>);
 
 /// The versions store of one task. It holds acknowledged entries only (INV-1).
 ///
@@ -34,4 +38,14 @@ pub trait VersionStore: Send {
 
     /// Visits every entry, in no particular order.
     fn for_each(&self, visit: &mut dyn FnMut(RowKey, Entry));
+
+    /// At most `max` entries of a collection, from a place on that an earlier call has given, and where to go on;
+    /// `None` at the end. Entries that are put or removed while the walk goes on may be missed, no other is.
+    fn page(
+        &self,
+        collection: CollectionId,
+        from: Option<&Cursor>,
+        max: usize,
+        entries: &mut Vec<(VectorId, Entry)>,
+    ) -> Option<Cursor>;
 }

@@ -6,6 +6,7 @@ use crate::base::time::Clock;
 use crate::record::collection::Collections;
 use crate::stream::driver::Watch;
 use crate::stream::report::{TaskReport, ThreadReport};
+use crate::stream::row_walk::WalkReport;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -28,6 +29,7 @@ struct Tasks {
     ready: bool,
     tasks: Vec<TaskReport>,
     totals: crate::task::metrics::Totals,
+    walks: Vec<WalkReport>,
 }
 
 impl Served {
@@ -37,7 +39,7 @@ impl Served {
 
     fn tasks(&self) -> Tasks {
         let whole = self.report();
-        Tasks { ready: whole.is_ready(), tasks: whole.tasks, totals: whole.totals }
+        Tasks { ready: whole.is_ready(), tasks: whole.tasks, totals: whole.totals, walks: whole.walks }
     }
 
     fn render(&self) -> String {

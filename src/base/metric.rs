@@ -14,6 +14,10 @@ pub const COUNTERS: &[(&str, &str)] = &[
     (HEARTBEATS, "Heartbeats appended to the region's own change topic."),
     (TASK_CLOSES, "Tasks closed, by kind: clean or dirty."),
     (ZOMBIE_APPENDS, "Changelog records found that another owner wrote and that had to be answered."),
+    (
+        SCRUB_ROWS,
+        "Rows that the scrubber has compared with their entries, by collection and finding. Written or deleted again: missing, older, forged, undeleted, stranger. Left alone: same, newer, unknown, unversioned.",
+    ),
     (TOMBSTONES_FORGOTTEN, "Tombstones dropped because they lie below the floor."),
 ];
 
@@ -31,6 +35,15 @@ pub const GAUGES: &[(&str, &str)] = &[
         FRONTIER_AGE_SECONDS,
         "Age of the append time up to which an origin is settled in every partition held here; the oldest origin holds back the floor below which tombstones are forgotten.",
     ),
+    (
+        FLOOR_AGE_SECONDS,
+        "Age of the lowest floor of the partitions held here, under the origin that holds it back (0 under the others): tombstones that are younger are kept, and strangers that are younger left alone. Infinite while that origin has said nothing yet.",
+    ),
+    (
+        SCRUB_PROGRESS,
+        "Share that the scrubber's present pass has looked at, by walk: entries (this worker's keys, read back), rows (whole collections, for rows that nobody knows).",
+    ),
+    (SCRUB_PASS_AGE_SECONDS, "Time since the scrubber last finished a pass, by walk; of several tasks the longest."),
 ];
 
 /// `(name, help)` of every histogram.
@@ -53,6 +66,10 @@ pub const HEARTBEATS: &str = "driftless_heartbeats_total";
 pub const TASK_CLOSES: &str = "driftless_task_closes_total";
 pub const ZOMBIE_APPENDS: &str = "driftless_zombie_appends_total";
 pub const TOMBSTONES_FORGOTTEN: &str = "driftless_tombstones_forgotten_total";
+pub const SCRUB_ROWS: &str = "driftless_scrub_rows_total";
+pub const SCRUB_PROGRESS: &str = "driftless_scrub_progress_ratio";
+pub const SCRUB_PASS_AGE_SECONDS: &str = "driftless_scrub_pass_age_seconds";
+pub const FLOOR_AGE_SECONDS: &str = "driftless_floor_age_seconds";
 pub const TASKS: &str = "driftless_tasks";
 pub const STORE_ENTRIES: &str = "driftless_store_entries";
 pub const STORE_BYTES: &str = "driftless_store_bytes";

@@ -16,6 +16,7 @@ mod reassertion;
 mod refusals;
 mod restart;
 mod restore;
+mod scrub;
 mod sources;
 mod tombstones;
 mod worker;

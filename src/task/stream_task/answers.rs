@@ -46,7 +46,7 @@ impl StreamTask {
                 self.committing.acknowledged();
                 self.metrics.commits.increment(1);
             }
-            Purpose::Batch | Purpose::ReadBack => {
+            Purpose::Batch | Purpose::ReadBack | Purpose::Scrub | Purpose::Walk => {
                 return Err(Error::fatal("an append was answered under a vector store request's token"));
             }
         }
@@ -87,6 +87,15 @@ impl StreamTask {
             (Purpose::ReadBack, Err(error)) => {
                 self.tell_store_error(collection, &error);
                 self.read_back_failed(now);
+                Ok(())
+            }
+            (Purpose::Scrub, Ok(StoreReply::ReadBack(found))) => {
+                self.scrub_read(&found, now);
+                Ok(())
+            }
+            (Purpose::Scrub, Err(error)) => {
+                self.tell_store_error(collection, &error);
+                self.scrub.failed(now);
                 Ok(())
             }
             (purpose, reply) => Err(Error::fatal(format_args!("{purpose:?} was answered with {reply:?}"))),

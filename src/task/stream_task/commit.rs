@@ -1,7 +1,7 @@
 //! How far the task has come: the progress record, the floor, and the tombstones that it lets go.
 
 use super::{Restored, SourceStart, StreamTask};
-use crate::base::ids::{RowKey, TopicPartition};
+use crate::base::ids::{Region, RowKey, TopicPartition};
 use crate::base::time::{Now, UnixMs};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
@@ -179,6 +179,12 @@ impl StreamTask {
 
     pub fn floor(&self) -> Option<Hlc> {
         self.committing.floor
+    }
+
+    /// The origin of which least is settled: it holds the floor back.
+    pub fn floor_held_by(&self) -> Option<&Region> {
+        let least = (0..self.sources.len()).min_by_key(|source| self.settled(*source).frontier)?;
+        Some(&self.sources[least].region)
     }
 
     /// The floor as far as this source has earned it: what a region that was added later brings is no replay.

@@ -4,8 +4,8 @@ use crate::base::ids::{CollectionId, Region, RowKey, VectorId};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::{ContentHash, Version};
 use crate::record::collection::{CollectionSpec, Collections, IdKind, IndexKind, Metric};
-use crate::store::VersionStore;
 use crate::store::entry::Entry;
+use crate::store::{Cursor, VersionStore};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::HashMap;
@@ -19,6 +19,7 @@ pub fn run(make: MakeStore<'_>) {
     ids_that_look_alike_are_kept_apart(make);
     tombstones_are_found_oldest_first_below_the_floor(make);
     removed_room_is_used_again(make);
+    a_walk_by_pages_meets_every_entry_that_stays_once(make);
     for seed in 0..8 {
         it_does_what_a_plain_map_does(make, seed);
     }
@@ -130,6 +131,41 @@ fn removed_room_is_used_again(make: MakeStore<'_>) {
     assert!(store.is_empty() && store.tombstones_below(Hlc(u64::MAX), 9).is_empty());
     let grown = store.memory_bytes();
     assert!(after_first > 0 && grown < 2 * after_first, "{after_first} bytes after one round, {grown} after twenty");
+}
+
+fn a_walk_by_pages_meets_every_entry_that_stays_once(make: MakeStore<'_>) {
+    for collection in 0..3 {
+        for max in [1, 7, 1_000] {
+            let mut store = make(&collections());
+            for number in 0..300 {
+                store.put(&key(collection, number), entry(number as u64, number % 5 == 0));
+                store.put(&key((collection + 1) % 3, number), entry(1, false));
+            }
+            let (mut met, mut place, mut calls): (Vec<VectorId>, Option<Cursor>, i64) = (Vec::new(), None, 0);
+            loop {
+                let mut entries = Vec::new();
+                let next = store.page(CollectionId(collection), place.as_ref(), max, &mut entries);
+                assert!(entries.len() <= max, "no more than asked for");
+                for (id, found) in entries {
+                    assert_eq!(store.get(&RowKey { collection: CollectionId(collection), id: id.clone() }), Some(found));
+                    met.push(id);
+                }
+                // While it goes on, every third key goes, and others come.
+                store.remove(&key(collection, calls * 3));
+                store.put(&key(collection, 1_000 + calls), entry(1, false));
+                calls += 1;
+                if next.is_none() || calls > 2_000 {
+                    break;
+                }
+                place = next;
+            }
+            for number in (0..300).filter(|number| number % 3 != 0) {
+                let id = key(collection, number).id;
+                let times = met.iter().filter(|found| **found == id).count();
+                assert_eq!(times, 1, "{id} in pages of {max}, collection {collection}");
+            }
+        }
+    }
 }
 
 /// Random puts and removes on few keys, compared with a map after every step and in full at the end.

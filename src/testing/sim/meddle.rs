@@ -1,0 +1,57 @@
+//! Somebody else who writes to a region's vector store, behind the workers' backs.
+
+use super::clock::EPOCH_MS;
+use super::plan::PlannedFault;
+use super::region::SimRegion;
+use super::scenario::FaultKind;
+use super::workload::{COLLECTIONS, row_key};
+use crate::adapter::embedded::vector::StoredRow;
+use crate::base::ids::{CollectionId, Region, RowKey};
+use crate::base::time::UnixMs;
+use crate::merge::hlc::Hlc;
+use crate::merge::version::Version;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// Ids that the writers don't use begin here.
+const FOREIGN_NUMBER: usize = 1_000_000;
+/// How far a forged stamp is ahead: further than all clocks that jump.
+const FORGED_MS: u64 = 3 * 3_600_000;
+/// How far a foreign row lies below the floor.
+const BELOW_MS: i64 = 60_000 + 40_000;
+
+/// False where there is no row to which it could happen.
+pub(super) fn with_rows(region: &mut SimRegion, fault: &PlannedFault, max_lateness_ms: i64, now: Duration) -> bool {
+    if fault.kind == FaultKind::RowAppears {
+        appear(region, fault, max_lateness_ms, now);
+        return true;
+    }
+    let collection = CollectionId((fault.which % COLLECTIONS) as u16);
+    let rows = region.database.scan(collection);
+    let chosen = fault.which as usize / COLLECTIONS as usize % rows.len().max(1);
+    let Some((id, mut row)) = rows.into_iter().nth(chosen) else { return false };
+    if fault.kind == FaultKind::RowVanishes {
+        region.database.meddle(collection, id, None);
+        return true;
+    }
+    row.vector.fill(-0.25);
+    let Version { hlc, sequence, .. } = &mut row.version;
+    match fault.amount {
+        1 if *sequence > 0 => *sequence -= 1,
+        2 => hlc.0 += FORGED_MS << 16,
+        _ => hlc.0 -= 1,
+    }
+    region.database.meddle(collection, id, Some(row));
+    true
+}
+
+fn appear(region: &mut SimRegion, fault: &PlannedFault, max_lateness_ms: i64, now: Duration) {
+    let now_ms = EPOCH_MS + now.as_millis() as i64;
+    let wall_ms = if fault.amount == 0 { now_ms - max_lateness_ms - BELOW_MS } else { now_ms };
+    let hlc = Hlc::at(UnixMs(wall_ms));
+    let key: RowKey = row_key(FOREIGN_NUMBER + fault.which as usize);
+    let version = Version { hlc, origin: Region::new("us"), sequence: fault.which };
+    let row = StoredRow { vector: vec![0.5; super::workload::DIMENSION], version, metadata: b"{}".to_vec() };
+    region.checks.lock().unwrap_or_else(PoisonError::into_inner).foreign.put(key.clone(), hlc);
+    region.database.meddle(key.collection, key.id, Some(row));
+}

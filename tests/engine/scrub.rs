@@ -1,0 +1,166 @@
+//! The scrubber: what somebody else does to the vector store's rows is undone, and what is not ours is left alone.
+
+use crate::oracle::{assert_oracle, progress_records};
+use crate::tombstones::{run_with_peer, world_with_heartbeats};
+use crate::worker::Worker;
+use crate::world::{DOCUMENTS, EPOCH_MS, World, row_id, stamp};
+use driftless::adapter::embedded::vector::StoredRow;
+use driftless::base::ids::Region;
+use driftless::merge::version::Version;
+use driftless::port::vector::StoreError;
+use std::time::Duration;
+
+const PASS: Duration = Duration::from_secs(10);
+/// The pass that is under way, and a whole one.
+const TWO_PASSES_S: u64 = 21;
+
+fn scrubbing(mut world: World) -> World {
+    world.settings.task.scrub.enabled = true;
+    world.settings.task.scrub.pass_min = PASS;
+    world
+}
+
+fn version(ms: i64, sequence: u64) -> Version {
+    Version { hlc: stamp(ms), origin: Region::new("us"), sequence }
+}
+
+fn meddle(world: &World, id: i64, version: Option<Version>) {
+    let row = version.map(|version| StoredRow { vector: vec![9.0, 9.0], version, metadata: b"{}".to_vec() });
+    world.database.meddle(DOCUMENTS, row_id(id), row);
+}
+
+fn version_of(world: &World, id: i64) -> Option<Version> {
+    world.database.scan(DOCUMENTS).get(&row_id(id)).map(|row| row.version.clone())
+}
+
+fn found(worker: &Worker, word: &str) -> u64 {
+    worker.report().tasks.iter().filter_map(|task| task.scrub.found.get(word)).sum()
+}
+
+fn rows_written(world: &mut World) -> Worker {
+    let mut worker = world.start();
+    for id in 1..=6 {
+        world.upsert("us", id, 1_000, 0.5);
+    }
+    world.settle(&mut [&mut worker]);
+    world.delete("us", 6, 2_000);
+    world.settle(&mut [&mut worker]);
+    worker
+}
+
+#[test]
+fn f01_rows_that_are_missing_older_or_there_again_are_put_right_within_a_pass_and_nothing_else_is_written() {
+    let mut world = scrubbing(World::new(2));
+    let mut worker = rows_written(&mut world);
+    let sent = worker.store().rows_sent();
+    meddle(&world, 1, None);
+    meddle(&world, 2, Some(version(999, 7)));
+    meddle(&world, 3, Some(version(1_000, 6)));
+    meddle(&world, 4, Some(Version { origin: Region::new(""), ..version(0, 0) }));
+    meddle(&world, 6, Some(version(1_000, 7)));
+    world.run_in_steps(&mut [&mut worker], TWO_PASSES_S * 1_000, 50);
+    assert_oracle(&world, &[], "after a pass");
+    assert_eq!(worker.store().rows_sent() - sent, 5, "five rows differed");
+    let words = ["missing", "older", "undeleted"].map(|word| found(&worker, word));
+    assert_eq!(words, [1, 3, 1]);
+    assert!(worker.report().tasks.iter().all(|task| task.scrub.passes >= 2 && task.scrub.share > 0.0));
+    world.run_in_steps(&mut [&mut worker], TWO_PASSES_S * 1_000, 50);
+    assert_eq!(worker.store().rows_sent() - sent, 5, "once");
+
+    // Whoever takes over scrubs for itself: nothing of this is handed on as suspected.
+    meddle(&world, 1, None);
+    world.stop(worker);
+    assert!(progress_records(&world, 0).last().is_some_and(|progress| progress.closed && progress.suspect_from.is_none()));
+}
+
+#[test]
+fn a_row_that_is_newer_than_its_entry_is_left_alone_until_no_change_can_explain_it() {
+    let mut world = scrubbing(world_with_heartbeats());
+    let mut worker = world.start();
+    run_with_peer(&world, &mut worker, 2);
+    let now_ms = world.now().wall.0 - EPOCH_MS;
+    let ours = world.upsert("us", 1, now_ms, 0.5).version;
+    run_with_peer(&world, &mut worker, 1);
+    assert_eq!(version_of(&world, 1), Some(ours.clone()));
+    let newer = version(now_ms + 10, 1);
+    meddle(&world, 1, Some(newer.clone()));
+    run_with_peer(&world, &mut worker, TWO_PASSES_S);
+    assert_eq!(version_of(&world, 1), Some(newer), "its change may still come");
+    assert!(found(&worker, "newer") > 0);
+    run_with_peer(&world, &mut worker, 75 + TWO_PASSES_S);
+    assert_eq!(version_of(&world, 1), Some(ours.clone()), "below the floor no change can come any more");
+
+    meddle(&world, 1, Some(version(now_ms + 100 * 3_600_000, 1)));
+    run_with_peer(&world, &mut worker, TWO_PASSES_S);
+    assert_eq!(version_of(&world, 1), Some(ours), "no change is admitted with such a stamp");
+}
+
+#[test]
+fn a_row_without_an_entry_is_deleted_below_the_floor_only_and_one_without_a_version_never() {
+    let mut world = scrubbing(world_with_heartbeats());
+    let mut worker = world.start();
+    world.upsert("us", 1, 0, 0.5);
+    run_with_peer(&world, &mut worker, 100);
+    let now_ms = world.now().wall.0 - EPOCH_MS;
+    let floor_ms = worker.task("0_0").floor_ms.expect("both have spoken") - EPOCH_MS;
+    meddle(&world, 10, Some(version(floor_ms - 1_000, 1)));
+    meddle(&world, 11, Some(version(now_ms, 1)));
+    let sent = worker.store().rows_sent();
+    run_with_peer(&world, &mut worker, 2 * TWO_PASSES_S);
+    assert_eq!(version_of(&world, 10), None, "it can be nobody's");
+    assert_eq!(version_of(&world, 11), Some(version(now_ms, 1)), "a change may still come that it is of");
+    assert_eq!((worker.store().rows_sent() - sent, found(&worker, "stranger")), (1, 1));
+
+    // A row without a version stands for a collection that is still to be imported.
+    meddle(&world, 12, Some(Version { origin: Region::new(""), ..version(0, 0) }));
+    run_with_peer(&world, &mut worker, 100);
+    assert!(version_of(&world, 11).is_some() && version_of(&world, 12).is_some(), "nothing is deleted beside it");
+    meddle(&world, 12, None);
+    run_with_peer(&world, &mut worker, 2 * TWO_PASSES_S);
+    assert_eq!((version_of(&world, 11), version_of(&world, 1).is_some()), (None, true));
+    assert_eq!(worker.report().walks[0].misnamed, 0);
+}
+
+#[test]
+fn many_rows_without_entries_are_left_alone_since_it_is_the_entries_that_are_missing() {
+    let world = scrubbing(world_with_heartbeats());
+    let mut worker = world.start();
+    for id in 1..=50 {
+        meddle(&world, id, Some(version(0, 1)));
+    }
+    run_with_peer(&world, &mut worker, 150);
+    assert!(worker.task("0_0").floor_ms.expect("both have spoken") > EPOCH_MS);
+    assert_eq!(world.database.rows(DOCUMENTS), 50);
+}
+
+#[test]
+fn a_store_that_throttles_is_read_less_and_less_and_what_differs_is_found_when_it_answers_again() {
+    let mut world = scrubbing(World::new(1));
+    let mut worker = rows_written(&mut world);
+    meddle(&world, 1, None);
+    worker.store().reads_fail = Some(StoreError::Throttled("rate limit exceeded".to_owned()));
+    let before = (worker.store().read_backs, worker.store().scans);
+    world.run_in_steps(&mut [&mut worker], 120_000, 100);
+    let asked = (worker.store().read_backs - before.0, worker.store().scans - before.1);
+    assert!((3..=9).contains(&asked.0) && (3..=9).contains(&asked.1), "asked {asked:?} times in two minutes");
+    worker.store().reads_fail = None;
+    world.run_in_steps(&mut [&mut worker], 61_000 + TWO_PASSES_S * 1_000, 100);
+    assert_oracle(&world, &[], "after the throttling");
+}
+
+#[test]
+fn nothing_is_read_while_a_collection_s_lane_is_held_up() {
+    let mut world = scrubbing(World::new(1));
+    let mut worker = rows_written(&mut world);
+    world.database.check_writes_with(Some(Box::new(|_, _| Err(StoreError::Unavailable("connection refused".to_owned())))));
+    world.upsert("us", 1, 3_000, 0.7);
+    world.run_in_steps(&mut [&mut worker], 2_000, 50);
+    let before = worker.store().read_backs;
+    world.run_in_steps(&mut [&mut worker], 60_000, 50);
+    assert_eq!(worker.store().read_backs, before);
+    world.database.check_writes_with(None);
+    world.settle(&mut [&mut worker]);
+    world.run_in_steps(&mut [&mut worker], TWO_PASSES_S * 1_000, 50);
+    assert!(worker.store().read_backs > before);
+    assert_oracle(&world, &[], "after the outage");
+}
