@@ -2,7 +2,7 @@
 """Two of three workers are stopped past their session, each with a write to Milvus under way that gets no further than
 a gate before Milvus. The third takes over and writes a newer version of both rows. Then the gates open, one within the
 new owner's safety window and one after it: the newest version must be back, at the window's end and within the scrub
-period. Faults: f01, f46, f61."""
+period. Run by hand so far: `python tests/stack/zombie.py` with the variables of `scripts/stack.sh env`."""
 
 import json
 import time
