@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
 # Installs what is missing, from an empty machine on; does nothing, quickly, when all is there.
 #
-# usage: scripts/install.sh build|stack|chaos…
+# usage: scripts/install.sh build|stack…
 #   build   what cargo needs: a C toolchain (librdkafka is built from source)
 #   stack   what scripts/stack.sh needs: Java, Maven and Python from the system's packages; the
 #           servers and the test clients into ${XDG_CACHE_HOME:-~/.cache}/driftless
-#   chaos   what wrong clocks need: libfaketime, where it may be installed; without it they are left out
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/stack/versions.sh
@@ -124,19 +123,10 @@ install_stack() {
     exec 9>&-
 }
 
-install_chaos() {
-    if ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1; then return; fi
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        system_packages 'libfaketime=false'
-    else
-        say "there is no libfaketime: wrong clocks are not tried"
-    fi
-}
-
 [ $# -gt 0 ] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
 for what in "$@"; do
     case $what in
-        build | stack | chaos) "install_$what" ;;
+        build | stack) "install_$what" ;;
         *) say "no such thing to install: $what"; exit 2 ;;
     esac
 done

@@ -1,6 +1,7 @@
 //! The ports' implementations. Each library is named in one folder only: rdkafka in `kafka`, Milvus' SDK in
-//! `milvus`; `embedded` brings in-memory ones, `system` the machine's clocks.
+//! `milvus`, fjall in `disk`; `embedded` brings in-memory ones, `system` the machine's clocks.
 
+pub mod disk;
 pub mod embedded;
 pub mod kafka;
 pub mod milvus;

@@ -35,6 +35,7 @@ pub struct Config {
     pub application_id: String,
     /// Where a worker keeps what must outlive it.
     pub state_dir: PathBuf,
+    pub store: StoreKind,
     pub kafka: KafkaConfig,
     /// Every region, this one too.
     pub regions: BTreeMap<Region, RegistryConfig>,
@@ -51,6 +52,13 @@ pub struct Config {
     pub scrub: ScrubSettings,
     pub http_listen: SocketAddr,
     pub collections: Arc<Collections>,
+}
+
+/// Where a task's versions are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    Memory,
+    Disk,
 }
 
 #[derive(Debug, Clone)]

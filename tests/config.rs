@@ -1,7 +1,7 @@
 //! The configuration: what the examples say, every fault with its place and remedy, and secrets kept.
 
 use driftless::base::ids::{CollectionId, Region};
-use driftless::config::{Config, MilvusAuth};
+use driftless::config::{Config, MilvusAuth, StoreKind};
 use driftless::record::collection::{IdKind, IndexKind};
 use std::path::Path;
 use std::time::Duration;
@@ -41,6 +41,8 @@ fn a_minimal_configuration_is_completed_by_defaults() {
     let config = parse(GOOD).unwrap();
     assert_eq!(config.peers(), [Region::new("eu")]);
     assert_eq!(config.state_dir, Path::new("/etc/driftless/state"));
+    assert_eq!(config.store, StoreKind::Memory);
+    assert_eq!(parse(&format!("{GOOD}[state]\nstore = \"disk\"\n")).unwrap().store, StoreKind::Disk);
     assert_eq!(config.max_lateness, Duration::from_secs(3600));
     assert_eq!((config.shards, config.partitions), (1, 4));
     let docs = config.collections.get(CollectionId(0));

@@ -1,6 +1,7 @@
 //! The ports' conformance suites on the embedded implementations.
 
 use driftless::adapter::embedded::broker::{Broker, TimestampType};
+use driftless::adapter::embedded::stores::KeptStores;
 use driftless::adapter::embedded::vector::{Database, EmbeddedStore};
 use driftless::adapter::embedded::{EmbeddedAppender, EmbeddedConsumer, EmbeddedReader};
 use driftless::adapter::system::SystemClock;
@@ -8,6 +9,7 @@ use driftless::base::ids::CollectionId;
 use driftless::port::log::{Appender, GroupConsumer, LogReader, Wake};
 use driftless::record::collection::{CollectionSpec, Collections};
 use driftless::testing::conformance::log::{self, LogUnderTest};
+use driftless::testing::conformance::stores;
 use driftless::testing::conformance::vector::{self, Row};
 use std::sync::Arc;
 use std::thread;
@@ -85,4 +87,10 @@ impl vector::Factory for EmbeddedVectors {
 #[test]
 fn the_embedded_vector_store_behaves_as_a_vector_store() {
     vector::run("embedded", &mut EmbeddedVectors::default());
+}
+
+#[test]
+fn stores_kept_in_memory_keep_what_was_committed() {
+    stores::run(&mut || Box::new(KeptStores::new(usize::MAX)));
+    stores::run(&mut || Box::new(KeptStores::new(3)));
 }

@@ -32,6 +32,7 @@ const LAYERS: &[(&str, u8)] = &[
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("rdkafka", &["src/adapter/kafka"]),
     ("milvus", &["src/adapter/milvus"]),
+    ("fjall", &["src/adapter/disk/tables.rs"]),
     ("tonic", &["src/adapter/milvus"]),
     ("schema_registry_converter", &["src/adapter/registry"]),
     ("apache_avro", &["src/record"]),

@@ -12,6 +12,7 @@ pub mod mirror;
 mod partition_log;
 mod reader;
 pub mod schema;
+pub mod stores;
 pub mod vector;
 
 pub use appender::EmbeddedAppender;

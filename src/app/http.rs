@@ -2,7 +2,8 @@
 
 use crate::adapter::system::SystemClock;
 use crate::base::error::{Error, Result};
-use crate::base::time::Clock;
+use crate::base::ids::Region;
+use crate::base::time::{Clock, UnixMs};
 use crate::record::collection::Collections;
 use crate::stream::driver::Watch;
 use crate::stream::report::{TaskReport, ThreadReport};
@@ -22,6 +23,7 @@ pub struct Served {
     pub metrics: PrometheusHandle,
     pub threads: Vec<Watch>,
     pub collections: Arc<Collections>,
+    pub regions: Vec<Region>,
 }
 
 #[derive(Serialize)]
@@ -33,17 +35,22 @@ struct Tasks {
 }
 
 impl Served {
-    fn report(&self) -> ThreadReport {
-        ThreadReport::together(self.threads.iter().map(Watch::report).collect())
+    /// Of all threads, and when.
+    fn report(&self) -> (ThreadReport, UnixMs) {
+        let now = SystemClock::start().now().wall;
+        let mut whole = ThreadReport::together(self.threads.iter().map(Watch::report).collect());
+        whole.reckon(now);
+        (whole, now)
     }
 
     fn tasks(&self) -> Tasks {
-        let whole = self.report();
+        let (whole, _) = self.report();
         Tasks { ready: whole.is_ready(), tasks: whole.tasks, totals: whole.totals, walks: whole.walks }
     }
 
     fn render(&self) -> String {
-        self.report().publish_gauges(&self.collections, SystemClock::start().now().wall);
+        let (report, now) = self.report();
+        report.publish_gauges(&self.collections, &self.regions, now);
         self.metrics.render()
     }
 }

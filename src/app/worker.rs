@@ -2,6 +2,7 @@
 
 use super::http::{Served, bind, serve};
 use super::prepare::{check_topics, kafka_settings, milvus_settings, own_schema_id, prepare_milvus, registry_addresses};
+use crate::adapter::disk::DiskStores;
 use crate::adapter::kafka::{KafkaAppender, KafkaGroupConsumer, KafkaLogReader, Subscription};
 use crate::adapter::milvus::MilvusStore;
 use crate::adapter::registry::RegistrySchemas;
@@ -9,8 +10,10 @@ use crate::adapter::system::SystemClock;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
 use crate::base::metric;
-use crate::config::Config;
+use crate::config::{Config, StoreKind};
 use crate::processor;
+use crate::store::Stores;
+use crate::store::memory::MemoryStores;
 use crate::stream::driver::{Watch, drive, drive_restorer, wake_this_thread};
 use crate::stream::restorer::Restorer;
 use crate::stream::settings::StreamSettings;
@@ -49,7 +52,15 @@ pub fn run_worker(config: Config) -> Result<Exit> {
 
     let watches: Vec<Watch> = (0..config.worker.threads).map(|_| Watch::new(REPORT_INTERVAL, Arc::new(|| ()))).collect();
     runtime.spawn(upkeep(metrics.clone()));
-    runtime.spawn(serve(listener, Served { metrics, threads: watches.clone(), collections: config.collections.clone() }));
+    runtime.spawn(serve(
+        listener,
+        Served {
+            metrics,
+            threads: watches.clone(),
+            collections: config.collections.clone(),
+            regions: config.regions.keys().cloned().collect(),
+        },
+    ));
     tracing::info!(region = %config.region, application = %config.application_id, threads = watches.len(), http = %config.http_listen, "worker started");
     let ended = run_threads(&config, &settings, &topology, &runtime, &watches);
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -122,11 +133,12 @@ fn run_threads(
             }
         }
     });
+    let stores = stores(config);
     for (index, watch) in watches.iter().enumerate() {
-        let (config, settings, topology) = (config.clone(), settings.clone(), topology.clone());
+        let (config, settings, topology, stores) = (config.clone(), settings.clone(), topology.clone(), stores.clone());
         let (handle, watch, ended) = (runtime.handle().clone(), watch.clone(), events_in.clone());
         let run = move || {
-            let run = AssertUnwindSafe(|| run_thread(&config, settings, topology, &handle, index, &watch));
+            let run = AssertUnwindSafe(|| run_thread(&config, settings, topology, stores, &handle, index, &watch));
             // A thread that has panicked must not leave a process behind that looks alive.
             let outcome =
                 catch_unwind(run).unwrap_or_else(|_| Err(Error::fatal(format_args!("stream thread {index} has panicked"))));
@@ -138,7 +150,9 @@ fn run_threads(
             .spawn(run)
             .map_err(|error| Error::fatal(format_args!("no stream thread: {error}")))?;
     }
-    supervise(&mut events, watches)
+    let ended = supervise(&mut events, watches);
+    stores.await_closed();
+    ended
 }
 
 /// The first signal, or the first thread that fails, stops all threads in good order; a second signal ends the
@@ -168,10 +182,19 @@ fn supervise(events: &mut mpsc::UnboundedReceiver<Event>, watches: &[Watch]) -> 
     failure.map_or(Ok(Exit::DONE), Err)
 }
 
+/// One for the process: its threads take tasks over from each other.
+fn stores(config: &Config) -> Arc<dyn Stores> {
+    match config.store {
+        StoreKind::Memory => Arc::new(MemoryStores),
+        StoreKind::Disk => Arc::new(DiskStores::new(&config.state_dir, &config.application_id)),
+    }
+}
+
 fn run_thread(
     config: &Config,
     settings: StreamSettings,
     topology: Arc<Topology>,
+    stores: Arc<dyn Stores>,
     runtime: &Handle,
     index: usize,
     watch: &Watch,
@@ -196,6 +219,7 @@ fn run_thread(
         appender: Box::new(KafkaAppender::new(&kafka, wake.clone())?),
         vectors: Box::new(MilvusStore::new(runtime.clone(), config.collections.clone(), &milvus_settings(config), wake.clone())?),
         schemas: Box::new(RegistrySchemas::new(runtime.clone(), &registry_addresses(config), wake)?),
+        stores,
         clock: Box::new(clock),
     };
     let outcome = drive(StreamThread::new(settings, topology, ports, handle), &clock, watch);

@@ -18,7 +18,12 @@ pub const COUNTERS: &[(&str, &str)] = &[
         SCRUB_ROWS,
         "Rows that the scrubber has compared with their entries, by collection and finding. Written or deleted again: missing, older, forged, undeleted, stranger. Left alone: same, newer, unknown, unversioned.",
     ),
+    (
+        REPLICATION_GAPS,
+        "Holes that a heartbeat has shown: what its origin appended before it never came. The partition is incomplete.",
+    ),
     (TOMBSTONES_FORGOTTEN, "Tombstones dropped because they lie below the floor."),
+    (RESTORED_ENTRIES, "Records of row keys read from changelogs by restores that came to their end."),
 ];
 
 /// `(name, help)` of every gauge.
@@ -26,10 +31,24 @@ pub const GAUGES: &[(&str, &str)] = &[
     (TASKS, "Tasks held by this worker, by state."),
     (STORE_ENTRIES, "Entries in the versions store, tombstones included."),
     (STORE_BYTES, "Resident bytes of the versions store."),
+    (STORE_DISK_BYTES, "Bytes of the versions store on disk."),
+    (RESTORE_REMAINING, "Offsets of the changelogs that restores under way have still to read."),
     (BUFFERED_BYTES, "Bytes of records polled and not yet processed."),
     (
         PARKED_CHANGES,
         "Changes of a collection whose rows the vector store does not take: passed over, so that other collections go on, and still to be judged. They hold back their sources' settled offsets, and are lost if the topics' retention deletes them.",
+    ),
+    (
+        APPLY_LAG_SECONDS,
+        "How far behind its origin a source is, by stage (polled, merged, acknowledged), the worst partition's: 0 when idle, grows when anything before it hangs.",
+    ),
+    (
+        HEARTBEAT_OVERDUE_PARTITIONS,
+        "Partitions of a source whose newest heartbeat is more than two intervals old: its writers, its log or the link are down.",
+    ),
+    (
+        CLOCK_AHEAD_SECONDS,
+        "By how much a peer's clock is ahead of this worker's (below 0: behind), at least and at most, by heartbeats that echo each other.",
     ),
     (
         FRONTIER_AGE_SECONDS,
@@ -70,9 +89,16 @@ pub const SCRUB_ROWS: &str = "driftless_scrub_rows_total";
 pub const SCRUB_PROGRESS: &str = "driftless_scrub_progress_ratio";
 pub const SCRUB_PASS_AGE_SECONDS: &str = "driftless_scrub_pass_age_seconds";
 pub const FLOOR_AGE_SECONDS: &str = "driftless_floor_age_seconds";
+pub const REPLICATION_GAPS: &str = "driftless_replication_gaps_total";
+pub const APPLY_LAG_SECONDS: &str = "driftless_apply_lag_seconds";
+pub const HEARTBEAT_OVERDUE_PARTITIONS: &str = "driftless_heartbeat_overdue_partitions";
+pub const CLOCK_AHEAD_SECONDS: &str = "driftless_clock_ahead_seconds";
+pub const RESTORED_ENTRIES: &str = "driftless_restored_entries_total";
 pub const TASKS: &str = "driftless_tasks";
 pub const STORE_ENTRIES: &str = "driftless_store_entries";
 pub const STORE_BYTES: &str = "driftless_store_bytes";
+pub const STORE_DISK_BYTES: &str = "driftless_store_disk_bytes";
+pub const RESTORE_REMAINING: &str = "driftless_restore_remaining_offsets";
 pub const BUFFERED_BYTES: &str = "driftless_buffered_bytes";
 pub const PARKED_CHANGES: &str = "driftless_parked_changes";
 pub const FRONTIER_AGE_SECONDS: &str = "driftless_frontier_age_seconds";

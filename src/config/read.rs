@@ -6,6 +6,19 @@ use crate::base::section::Section;
 use crate::record::collection::ORIGIN_BYTES_MAX;
 use crate::topology::spec;
 
+fn store_kind(section: &Section<'_, '_>) -> Option<StoreKind> {
+    let kind = section.text("store")?;
+    match kind.get_ref().as_str() {
+        "memory" => Some(StoreKind::Memory),
+        "disk" => Some(StoreKind::Disk),
+        other => {
+            let remedy = "Write \"memory\", or \"disk\" for more vectors than memory holds and for quick restarts.";
+            section.fault(kind.span().start, format!("`store` = \"{other}\" is no kind of store"), remedy);
+            None
+        }
+    }
+}
+
 /// What a file refers to outside of itself.
 pub struct Surroundings<'a> {
     pub folder: &'a Path,
@@ -16,6 +29,7 @@ pub struct Surroundings<'a> {
 pub fn config(root: &Section<'_, '_>, around: &Surroundings<'_>) -> Option<Config> {
     let region = region_name(root);
     let state_dir = required_text(root, "state_dir", "Name a folder for what must outlive this process.");
+    let store = optional(root, "state", store_kind).unwrap_or(StoreKind::Memory);
     let application_id = application_id(root);
     let kafka = kafka(root, around);
     let regions = regions(root, region.as_ref(), around);
@@ -34,6 +48,7 @@ pub fn config(root: &Section<'_, '_>, around: &Surroundings<'_>) -> Option<Confi
         region: region?,
         application_id,
         state_dir: around.folder.join(state_dir?),
+        store,
         kafka: kafka?,
         regions,
         milvus: milvus?,

@@ -9,6 +9,7 @@ use crate::base::error::{Error, Result};
 use crate::base::ids::TopicPartition;
 use crate::port::log::Wake;
 use crate::processor;
+use crate::store::memory::MemoryStores;
 use crate::stream::driver::{Watch, drive, drive_restorer, wake_this_thread};
 use crate::stream::report::ThreadReport;
 use crate::stream::restorer::Restorer;
@@ -80,6 +81,7 @@ pub(super) fn run(region: usize, world: &World, watch: &Watch) -> Result<()> {
         appender: Box::new(EmbeddedAppender::new(broker.clone(), APPENDS_MAX, wake.clone())),
         vectors: Box::new(EmbeddedStore::new(database.clone(), STORE_LATENCY, wake)),
         schemas: Box::new(EmbeddedSchemas::default()),
+        stores: Arc::new(MemoryStores),
         clock: Box::new(world.clock),
     };
     let regions = world.regions.iter().map(|region| region.region.clone()).collect();

@@ -17,3 +17,8 @@ pub const PREFIX: &str = "driftless.";
 
 /// A heartbeat's key is this with the origin's name behind it.
 pub const HEARTBEAT_KEY_PREFIX: &str = "driftless/heartbeat/";
+
+/// By its key alone: what its value says is judged elsewhere.
+pub fn is_heartbeat_key(key: Option<&[u8]>) -> bool {
+    key.is_some_and(|key| key.starts_with(HEARTBEAT_KEY_PREFIX.as_bytes()))
+}

@@ -35,6 +35,11 @@ pub enum EntryError {
 }
 
 impl Entry {
+    /// By version, then by content: as the merge decides.
+    pub fn is_older_than(&self, other: &Entry) -> bool {
+        (&self.version, self.content_hash) < (&other.version, other.content_hash)
+    }
+
     /// Format 1: `1, flags, hlc, sequence, content hash, vector offset` (big-endian 64-bit), then the
     /// origin's bytes to the end.
     pub fn encode(&self) -> Vec<u8> {
@@ -50,6 +55,11 @@ impl Entry {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
+        Self::decode_with(bytes, |name| Region::new(name))
+    }
+
+    /// `region` makes a region of its name. There are few, so that whoever reads many entries can share them.
+    pub fn decode_with(bytes: &[u8], region: impl FnOnce(&str) -> Region) -> Result<Self, EntryError> {
         match bytes.first() {
             None => return Err(EntryError::Truncated(0)),
             Some(&FORMAT) => {}
@@ -64,7 +74,7 @@ impl Entry {
         Ok(Self {
             version: Version {
                 hlc: Hlc(number(0)),
-                origin: Region::new(std::str::from_utf8(origin).map_err(|_| EntryError::Origin)?),
+                origin: region(std::str::from_utf8(origin).map_err(|_| EntryError::Origin)?),
                 sequence: number(1),
             },
             content_hash: ContentHash(number(2)),

@@ -2,7 +2,7 @@
 //! hold no zero byte, so the first one ends the name whatever the id holds; and a key without one, such as
 //! the progress record's, is no row key.
 
-use crate::base::ids::RowKey;
+use crate::base::ids::{CollectionId, RowKey};
 use crate::record::collection::Collections;
 use crate::record::id::{WrittenId, parse_id};
 use std::io::Write;
@@ -34,9 +34,15 @@ pub fn encode(key: &RowKey, collections: &Collections) -> Vec<u8> {
 }
 
 pub fn parse(bytes: &[u8], collections: &Collections) -> Result<RowKey, RowKeyError> {
+    parse_near(bytes, collections, None)
+}
+
+/// `near`: the collection of the key before, which is nearly always this one's too, so that no name is looked up.
+pub fn parse_near(bytes: &[u8], collections: &Collections, near: Option<CollectionId>) -> Result<RowKey, RowKeyError> {
     let text = std::str::from_utf8(bytes).map_err(|_| RowKeyError::NotUtf8)?;
     let (name, id) = text.split_once(char::from(SEPARATOR)).ok_or(RowKeyError::NoSeparator)?;
-    let collection = collections.find(name).ok_or_else(|| RowKeyError::UnknownCollection(name.to_owned()))?;
+    let near = near.filter(|near| collections.get(*near).name == name);
+    let collection = near.or_else(|| collections.find(name)).ok_or_else(|| RowKeyError::UnknownCollection(name.to_owned()))?;
     let id = parse_id(collections.get(collection).id, WrittenId::Text(id));
     Ok(RowKey { collection, id: id.map_err(|rejection| RowKeyError::BadId(rejection.detail))? })
 }
@@ -44,7 +50,7 @@ pub fn parse(bytes: &[u8], collections: &Collections) -> Result<RowKey, RowKeyEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::{CollectionId, VectorId};
+    use crate::base::ids::VectorId;
     use crate::record::collection::{CollectionSpec, IdKind, IndexKind, Metric};
     use crate::store::progress::PROGRESS_KEY;
 

@@ -1,10 +1,12 @@
 //! What a stream thread is doing, as plain data: for `/tasks`, the demo's view and tests.
 
+use crate::base::ids::Region;
 use crate::base::ids::TaskId;
 use crate::base::metric;
 use crate::base::time::UnixMs;
 use crate::record::collection::Collections;
 use crate::stream::row_walk::WalkReport;
+use crate::task::lag::{LagView, Stage};
 use crate::task::metrics::Totals;
 use crate::task::scrub::ScrubReport;
 use crate::task::stream_task::StreamTask;
@@ -47,8 +49,43 @@ impl ThreadReport {
         whole
     }
 
-    /// Sets the gauges, which stand for the process: to be called on the report of all its threads together.
-    pub fn publish_gauges(&self, collections: &Collections, now: UnixMs) {
+    /// Reckons every lag for this moment: that of a thread that hangs has grown since it told of it.
+    pub fn reckon(&mut self, now: UnixMs) {
+        for source in self.tasks.iter_mut().flat_map(|task| &mut task.sources) {
+            source.reckon(now);
+        }
+    }
+
+    fn of_region<'a>(&'a self, region: &'a str) -> impl Iterator<Item = &'a SourceReport> {
+        self.tasks.iter().flat_map(|task| &task.sources).filter(move |source| source.region == region)
+    }
+
+    fn publish_lag(&self, region: &str) {
+        for stage in Stage::ALL {
+            let worst = self.of_region(region).filter_map(|source| source.lag_ms.get(stage.name())).max();
+            if let Some(worst) = worst {
+                let gauge = metrics::gauge!(metric::APPLY_LAG_SECONDS, "source" => region.to_owned(), "stage" => stage.name());
+                gauge.set(*worst as f64 / 1_000.0);
+            }
+        }
+        let overdue = self.of_region(region).filter(|source| source.heartbeat_overdue).count();
+        metrics::gauge!(metric::HEARTBEAT_OVERDUE_PARTITIONS, "source" => region.to_owned()).set(overdue as f64);
+        let bounds = self.of_region(region).filter_map(|source| source.lag.skew);
+        let ahead = bounds.reduce(|a, b| a.and(b).unwrap_or(b));
+        if let Some(ahead) = ahead {
+            for (bound, ms) in [("least", ahead.least_ms), ("most", ahead.most_ms)] {
+                let gauge = metrics::gauge!(metric::CLOCK_AHEAD_SECONDS, "origin" => region.to_owned(), "bound" => bound);
+                gauge.set(ms as f64 / 1_000.0);
+            }
+        }
+    }
+
+    /// Sets the gauges, which stand for the process: to be called on the report of all its threads together, whose
+    /// lags are [reckoned](ThreadReport::reckon) for now.
+    pub fn publish_gauges(&self, collections: &Collections, regions: &[Region], now: UnixMs) {
+        for region in regions {
+            self.publish_lag(region.as_str());
+        }
         for state in ["restoring", "running", "draining"] {
             let count = self.tasks.iter().filter(|task| task.state == state).count();
             metrics::gauge!(metric::TASKS, "state" => state).set(count as f64);
@@ -56,6 +93,10 @@ impl ThreadReport {
         let sum = |of: fn(&TaskReport) -> usize| self.tasks.iter().map(of).sum::<usize>() as f64;
         metrics::gauge!(metric::STORE_ENTRIES).set(sum(|task| task.entries));
         metrics::gauge!(metric::STORE_BYTES).set(sum(|task| task.store_bytes));
+        let on_disk: u64 = self.tasks.iter().map(|task| task.store_disk_bytes).sum();
+        metrics::gauge!(metric::STORE_DISK_BYTES).set(on_disk as f64);
+        let remaining: i64 = self.tasks.iter().filter_map(|task| task.restore.as_ref()).map(|restore| restore.remaining).sum();
+        metrics::gauge!(metric::RESTORE_REMAINING).set(remaining as f64);
         metrics::gauge!(metric::BUFFERED_BYTES).set(sum(|task| task.buffered_bytes));
         for (_, spec) in collections.iter() {
             let waiting: u64 = self.tasks.iter().filter_map(|task| task.parked.get(&spec.name)).sum();
@@ -118,10 +159,14 @@ pub struct TaskReport {
     pub partition: i32,
     /// restoring, running or draining.
     pub state: &'static str,
+    /// While it is restoring and reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreReport>,
     pub sources: Vec<SourceReport>,
     /// Row keys known, tombstones included.
     pub entries: usize,
     pub store_bytes: usize,
+    pub store_disk_bytes: u64,
     pub buffered_bytes: usize,
     pub in_flight: usize,
     /// By collection: changes passed over because the vector store does not take its rows, and not yet judged.
@@ -131,6 +176,20 @@ pub struct TaskReport {
     /// The origin that holds it back: of all the one of which least is settled.
     pub floor_held_by: Option<String>,
     pub scrub: ScrubReport,
+}
+
+/// How far a restore has come, in offsets of the changelog, how fast it is, and how long it will still take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestoreReport {
+    /// Where it began: after the log's first offset, a store was kept.
+    pub from_offset: i64,
+    pub next_offset: i64,
+    pub end_offset: i64,
+    pub remaining: i64,
+    pub percent: u8,
+    pub entries_read: u64,
+    pub entries_per_second: u64,
+    pub eta_seconds: Option<u64>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -145,10 +204,29 @@ pub struct SourceReport {
     pub open_records: usize,
     /// Append time of the oldest record polled and not settled, in Unix ms.
     pub oldest_open_ms: Option<i64>,
+    /// By stage: how far behind its origin the source is. Empty: nothing was ever heard of it.
+    pub lag_ms: BTreeMap<&'static str, i64>,
+    /// How often heartbeats have shown that something before them never came.
+    pub gaps: u64,
+    /// Its newest heartbeat is more than two intervals old.
+    pub heartbeat_overdue: bool,
+    /// By how much the origin's clock is ahead of ours, at least and at most.
+    pub clock_ahead_ms: Option<[i64; 2]>,
+    #[serde(skip)]
+    pub lag: LagView,
+}
+
+impl SourceReport {
+    fn reckon(&mut self, now: UnixMs) {
+        let stages = Stage::ALL.iter().filter_map(|stage| Some((stage.name(), self.lag.lag_ms(*stage, now)?)));
+        self.lag_ms = stages.collect();
+        self.heartbeat_overdue = self.lag.is_overdue(now);
+        self.clock_ahead_ms = self.lag.skew.map(|skew| [skew.least_ms, skew.most_ms]);
+    }
 }
 
 impl TaskReport {
-    pub fn of(task: &StreamTask, state: &'static str) -> Self {
+    pub fn of(task: &StreamTask, state: &'static str, now: UnixMs) -> Self {
         let sources = (0..task.source_count()).map(|index| {
             let (region, topic) = task.source(index);
             let settled = task.settled(index);
@@ -160,15 +238,26 @@ impl TaskReport {
                 frontier_ms: settled.frontier.map(|at| at.0),
                 open_records: task.open_records(index),
                 oldest_open_ms: task.oldest_open(index).map(|at| at.0),
+                lag_ms: BTreeMap::new(),
+                gaps: task.gaps(index),
+                heartbeat_overdue: false,
+                clock_ahead_ms: None,
+                lag: task.lag(index, now),
             }
         });
+        let mut sources: Vec<SourceReport> = sources.collect();
+        for source in &mut sources {
+            source.reckon(now);
+        }
         Self {
             task: task.id().to_string(),
             partition: task.id().partition,
             state,
-            sources: sources.collect(),
+            restore: None,
+            sources,
             entries: task.store().len(),
             store_bytes: task.store().memory_bytes(),
+            store_disk_bytes: task.store().disk_bytes(),
             buffered_bytes: task.buffered_bytes(),
             in_flight: task.items_in_flight(),
             parked: task.parked(),
@@ -178,14 +267,16 @@ impl TaskReport {
         }
     }
 
-    pub fn restoring(task: TaskId) -> Self {
+    pub fn restoring(task: TaskId, restore: Option<RestoreReport>) -> Self {
         Self {
             task: task.to_string(),
             partition: task.partition,
             state: "restoring",
+            restore,
             sources: Vec::new(),
             entries: 0,
             store_bytes: 0,
+            store_disk_bytes: 0,
             buffered_bytes: 0,
             in_flight: 0,
             parked: BTreeMap::new(),

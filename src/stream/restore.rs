@@ -1,27 +1,25 @@
 //! Restoring a task: its versions changelog read to the end that it had when the restore began, greatest
-//! version per key, and the progress record that says where each source goes on.
+//! version per key ([`image`]), and the progress record that says where each source goes on.
 //!
-//! What the log may hold: entries out of version order (a former owner wrote after it had lost the task),
-//! nulls that forget up to a version, several owners' progress records. None of them may be believed just for
-//! being the last.
+//! A store that was kept is a warm start: only what the log says after its position is read. It is used if it can
+//! be known to hold what the log held there ([`StoreOf`]) and if the log still has all that came since.
+
+pub mod image;
+pub mod meter;
 
 use crate::base::error::{Error, Result};
-use crate::base::ids::{Region, RowKey, TaskId, TopicPartition};
+use crate::base::ids::{Region, TaskId, TopicPartition};
 use crate::base::time::UnixMs;
-use crate::merge::version::Version;
-use crate::port::log::LogReader;
+use crate::port::log::{Bounds, LogReader};
 use crate::record::collection::Collections;
-use crate::record::raw::RawRecord;
-use crate::store::VersionStore;
-use crate::store::entry::{Entry, EntryError, FORGOTTEN_HEADER, parse_version_text};
-use crate::store::memory::MemoryStore;
-use crate::store::progress::{PROGRESS_KEY, Progress, ProgressError, SourceProgress};
-use crate::store::row_key;
+use crate::store::progress::SourceProgress;
+use crate::store::{Opened, Position, StoreOf, Stores};
 use crate::stream::source_check::{Checked, Patience, check};
 use crate::task::settings::TaskTopics;
 use crate::task::settlement::Mark;
 use crate::task::stream_task::{Restored, SourceStart};
-use std::collections::{HashMap, HashSet};
+use image::{Finished, Image};
+use meter::Meter;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -35,7 +33,14 @@ pub struct RestoreRequest {
     /// Own region first: the region and topic of each source.
     pub sources: Vec<(Region, Arc<str>)>,
     pub collections: Arc<Collections>,
+    pub stores: Arc<dyn Stores>,
+    /// When it was asked for.
+    pub now: UnixMs,
+    /// How long a changelog remembers that a key was forgotten (its topic's `delete.retention.ms`).
+    pub horizon: Duration,
     pub safety_window: Duration,
+    /// Told how far it is.
+    pub meter: Arc<Meter>,
     /// Set when nobody waits for it any more.
     pub cancelled: Arc<AtomicBool>,
 }
@@ -46,6 +51,8 @@ pub struct RestoreResult {
     pub partitions: i32,
     pub warnings: Vec<String>,
     pub entries_read: u64,
+    /// A store that was kept had all before this offset.
+    pub warm_from: Option<i64>,
 }
 
 /// A restore under way: [`Restore::step`] reads one chunk.
@@ -57,7 +64,16 @@ pub struct Restore {
 #[expect(clippy::large_enum_variant, reason = "there is one of it for each restore under way")]
 enum State {
     Begin,
-    Reading { image: Image, position: i64, end: i64, partitions: i32 },
+    Reading(Reading),
+}
+
+struct Reading {
+    image: Image,
+    position: i64,
+    end: i64,
+    partitions: i32,
+    warm_from: Option<i64>,
+    warnings: Vec<String>,
 }
 
 impl Restore {
@@ -67,38 +83,92 @@ impl Restore {
 
     /// It is reading, and holds the reader's position.
     pub fn has_begun(&self) -> bool {
-        matches!(self.state, State::Reading { .. })
+        matches!(self.state, State::Reading(_))
     }
 
     /// One step; `None` while there is more to do. A retryable error may simply be stepped again.
     pub fn step(&mut self, reader: &mut dyn LogReader) -> Result<Option<RestoreResult>> {
-        let changelog = self.request.topics.versions_changelog.clone();
         match &mut self.state {
             State::Begin => {
-                let partitions = self.check_topics(reader)?;
-                let bounds = reader.bounds(&changelog)?;
-                reader.open(&changelog, bounds.first)?;
-                let image = Image::new(self.request.collections.clone());
-                self.state = State::Reading { image, position: bounds.first, end: bounds.end, partitions };
+                self.state = State::Reading(self.begin(reader)?);
                 Ok(None)
             }
-            State::Reading { image, position, end, .. } if *position < *end => {
+            State::Reading(reading) if reading.position < reading.end => {
                 let mut records = Vec::new();
-                let next = reader.read(&mut records)?;
-                for record in records.iter().filter(|record| record.offset < *end) {
-                    image.apply(record)?;
+                let next = reader.read(&mut records)?.min(reading.end);
+                for record in records.iter().filter(|record| record.offset < reading.end) {
+                    reading.image.apply(record)?;
                 }
-                *position = next;
+                reading.image.passed(next);
+                reading.image.commit()?;
+                reading.position = next;
+                self.request.meter.reach(next, reading.image.entries_read());
                 Ok(None)
             }
-            State::Reading { .. } => {
+            State::Reading(_) => {
                 reader.close();
-                let State::Reading { image, end, partitions, .. } = std::mem::replace(&mut self.state, State::Begin) else {
+                let State::Reading(reading) = std::mem::replace(&mut self.state, State::Begin) else {
                     return Err(Error::fatal("a restore ended in a state that it was not in"));
                 };
-                self.finish(reader, image, end, partitions).map(Some)
+                self.finish(reader, reading).map(Some)
             }
         }
+    }
+
+    fn begin(&self, reader: &mut dyn LogReader) -> Result<Reading> {
+        let changelog = &self.request.topics.versions_changelog;
+        let partitions = self.check_topics(reader)?;
+        let bounds = reader.bounds(changelog)?;
+        let mut warnings = Vec::new();
+        let opened = self.open_store(reader, bounds, &mut warnings)?;
+        let warm_from = opened.applied.as_ref().map(|applied| applied.position.next_offset);
+        let position = warm_from.unwrap_or(bounds.first);
+        reader.open(changelog, position)?;
+        self.request.meter.begin(position, bounds.end);
+        let image = Image::new(self.request.collections.clone(), opened);
+        Ok(Reading { image, position, end: bounds.end, partitions, warm_from, warnings })
+    }
+
+    /// What was kept, unless the log does not lead on from there.
+    fn open_store(&self, reader: &mut dyn LogReader, bounds: Bounds, warnings: &mut Vec<String>) -> Result<Opened> {
+        let RestoreRequest { task, topics, collections, stores, horizon, .. } = &self.request;
+        let changelog = topics.versions_changelog.clone();
+        let topic_id = reader.describe(&changelog.topic)?.and_then(|topic| topic.id);
+        let of = StoreOf { task: *task, changelog, topic_id, collections: collections.clone(), horizon: *horizon };
+        let mut opened = stores.open(&of)?;
+        warnings.extend(opened.warning.take());
+        let Some(position) = opened.applied.as_ref().map(|applied| applied.position) else { return Ok(opened) };
+        let Some(reason) = self.cannot_go_on(reader, position, bounds)? else { return Ok(opened) };
+        warnings.push(format!("the store kept for this task is dropped, and restored from the beginning: {reason}"));
+        drop(opened);
+        stores.open_empty(&of)
+    }
+
+    /// Why reading on from a kept store's position would not lead to what the log means.
+    ///
+    /// The horizon is measured by the log's own times and by our clock: a log that nobody has written to since is
+    /// compacted all the same. A quarter of it is left for the reading.
+    fn cannot_go_on(&self, reader: &mut dyn LogReader, position: Position, bounds: Bounds) -> Result<Option<String>> {
+        let Position { next_offset, at } = position;
+        let changelog = &self.request.topics.versions_changelog;
+        if next_offset < bounds.first {
+            return Ok(Some(format!("it ends at offset {next_offset}, and {changelog} begins at {} now", bounds.first)));
+        }
+        if next_offset > bounds.end {
+            return Ok(Some(format!("it ends at offset {next_offset}, and {changelog} at {} already", bounds.end)));
+        }
+        if next_offset == bounds.end {
+            return Ok(None);
+        }
+        let usable = self.request.horizon * 3 / 4;
+        let by_clock = self.request.now.since_ms(at) > usable.as_millis() as i64;
+        if by_clock || reader.offset_at(changelog, at.plus(usable))? < bounds.end {
+            return Ok(Some(format!(
+                "it is older than {} s, and {changelog} may have let go of deletes that it has not seen",
+                usable.as_secs()
+            )));
+        }
+        Ok(None)
     }
 
     /// The local topic's partition count; the changelogs must have as many.
@@ -121,9 +191,10 @@ impl Restore {
         Ok(partitions)
     }
 
-    fn finish(&self, reader: &mut dyn LogReader, image: Image, end: i64, partitions: i32) -> Result<RestoreResult> {
-        let mut warnings = Vec::new();
-        let progress = image.progress.as_ref().map(|(progress, _)| progress);
+    fn finish(&self, reader: &mut dyn LogReader, reading: Reading) -> Result<RestoreResult> {
+        let Reading { image, end, partitions, warm_from, mut warnings, .. } = reading;
+        let Finished { mut store, progress, misplaced, forgotten, held_back, entries_read, unreadable } = image.finish();
+        let progress = progress.as_ref();
         let mut sources = Vec::new();
         for (region, topic) in &self.request.sources {
             let known = progress.and_then(|progress| progress.sources.iter().find(|source| *source.topic == **topic));
@@ -133,7 +204,8 @@ impl Restore {
         }
         let vectors = &self.request.topics.vectors_changelog;
         let vectors_bounds = reader.bounds(vectors)?;
-        let clean = progress.is_some_and(|progress| progress.closed) || (progress.is_none() && image.entries_read == 0);
+        let clean =
+            progress.is_some_and(|progress| progress.closed) || (progress.is_none() && entries_read == 0 && store.is_empty());
         let reassert_from = match clean {
             true => None,
             false => {
@@ -142,26 +214,27 @@ impl Restore {
                 Some(handed_on.map_or(tail, |from| from.min(tail)))
             }
         };
-        if image.unreadable > 0 {
+        if unreadable > 0 {
             warnings.push(format!(
                 "{} records of {} can't be read and are passed over",
-                image.unreadable, self.request.topics.versions_changelog
+                unreadable, self.request.topics.versions_changelog
             ));
         }
-        let entries_read = image.entries_read;
+        store.activate();
         let restored = Restored {
             sources,
             floor: progress.and_then(|progress| progress.floor),
             epoch: progress.map_or(0, |progress| progress.epoch) + 1,
             written_at: progress.map_or(0, |progress| progress.written_at),
             versions_end: end,
-            vectors_next: image.vectors_next.clamp(vectors_bounds.first, vectors_bounds.end),
+            vectors_next: store.vectors_end().clamp(vectors_bounds.first, vectors_bounds.end),
             reassert_from,
-            misplaced: image.misplaced.into_iter().collect(),
-            forgotten: image.put_again.into_iter().collect(),
-            store: Box::new(image.store),
+            misplaced,
+            forgotten,
+            held_back,
+            store,
         };
-        Ok(RestoreResult { restored, partitions, warnings, entries_read })
+        Ok(RestoreResult { restored, partitions, warnings, entries_read, warm_from })
     }
 }
 
@@ -223,120 +296,4 @@ fn tail_begin(reader: &mut dyn LogReader, vectors: &TopicPartition, first: i64, 
         back *= 2;
     }
     Ok(first)
-}
-
-/// The store as the log tells it, and what the log has in the wrong place.
-struct Image {
-    collections: Arc<Collections>,
-    store: MemoryStore,
-    /// By epoch, then by position.
-    progress: Option<(Progress, i64)>,
-    /// Up to which version a key was forgotten, as long as nothing newer was put.
-    forgotten: HashMap<RowKey, Version>,
-    misplaced: HashSet<RowKey>,
-    /// Keys that something older was put for after they had been forgotten, with what was forgotten.
-    put_again: HashMap<RowKey, Version>,
-    /// The offset after the last vector that an entry names.
-    vectors_next: i64,
-    entries_read: u64,
-    unreadable: u64,
-}
-
-impl Image {
-    fn new(collections: Arc<Collections>) -> Self {
-        Self {
-            store: MemoryStore::new(&collections),
-            collections,
-            progress: None,
-            forgotten: HashMap::new(),
-            misplaced: HashSet::new(),
-            put_again: HashMap::new(),
-            vectors_next: 0,
-            entries_read: 0,
-            unreadable: 0,
-        }
-    }
-
-    fn apply(&mut self, record: &RawRecord) -> Result<()> {
-        if record.key.as_deref() == Some(PROGRESS_KEY.as_bytes()) {
-            return self.apply_progress(record);
-        }
-        let key = record.key.as_deref().and_then(|key| row_key::parse(key, &self.collections).ok());
-        let Some(key) = key else {
-            self.unreadable += 1;
-            return Ok(());
-        };
-        self.entries_read += 1;
-        match &record.value {
-            Some(value) => match Entry::decode(value) {
-                Ok(entry) => self.put(key, entry),
-                // Without it an older change would win: better no task than a wrong one.
-                Err(error @ EntryError::UnknownFormat(_)) => return Err(Error::refuse(error)),
-                Err(error) => {
-                    tracing::error!(topic = %record.topic, partition = record.partition, offset = record.offset, %error, "an entry of the versions changelog can't be read");
-                    self.unreadable += 1;
-                }
-            },
-            None => {
-                if let Some(version) = record.header_text(FORGOTTEN_HEADER).and_then(parse_version_text) {
-                    self.forget(key, version);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn apply_progress(&mut self, record: &RawRecord) -> Result<()> {
-        match record.value.as_deref().map(Progress::decode) {
-            Some(Ok(progress)) => {
-                let newer = self.progress.as_ref().is_none_or(|(held, _)| progress.epoch >= held.epoch);
-                if newer {
-                    self.progress = Some((progress, record.offset));
-                }
-            }
-            Some(Err(error @ ProgressError::UnknownFormat(_))) => return Err(Error::refuse(error)),
-            Some(Err(error)) => {
-                tracing::error!(topic = %record.topic, partition = record.partition, offset = record.offset, %error, "a progress record can't be read");
-                self.unreadable += 1;
-            }
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, key: RowKey, entry: Entry) {
-        if let Some(forgotten) = self.forgotten.get(&key).filter(|forgotten| entry.version <= **forgotten) {
-            self.put_again.insert(key, forgotten.clone());
-            return;
-        }
-        let stamp = |entry: &Entry| (entry.version.clone(), entry.content_hash);
-        match self.store.get(&key) {
-            Some(held) if stamp(&entry) < stamp(&held) => {
-                self.misplaced.insert(key);
-            }
-            _ => {
-                self.misplaced.remove(&key);
-                self.forgotten.remove(&key);
-                self.vectors_next = self.vectors_next.max(entry.vector_offset + 1);
-                self.put_again.remove(&key);
-                self.store.put(&key, entry);
-            }
-        }
-    }
-
-    /// A null resets only what is not newer than what it forgets.
-    fn forget(&mut self, key: RowKey, version: Version) {
-        match self.store.get(&key) {
-            Some(held) if held.version > version => {
-                self.misplaced.insert(key);
-            }
-            _ => {
-                self.misplaced.remove(&key);
-                self.put_again.remove(&key);
-                self.store.remove(&key);
-                let up_to = self.forgotten.entry(key).or_insert_with(|| version.clone());
-                *up_to = version.max(up_to.clone());
-            }
-        }
-    }
 }

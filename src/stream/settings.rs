@@ -15,6 +15,8 @@ pub struct StreamSettings {
     pub topics: TopicNames,
     pub collections: Arc<Collections>,
     pub max_lateness: Duration,
+    /// How long the changelogs remember that a key was forgotten (`delete.retention.ms`).
+    pub horizon: Duration,
     /// The id of our own schema in this region's registry.
     pub schema_id: u32,
     pub task: TaskSettings,
@@ -42,6 +44,7 @@ impl StreamSettings {
             topics,
             collections,
             max_lateness: Duration::from_secs(3600),
+            horizon: Duration::from_secs(24 * 3600),
             schema_id: 1,
             task: TaskSettings::default(),
             poll_max: 1_000,

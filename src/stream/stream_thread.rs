@@ -11,6 +11,7 @@
 
 mod carry;
 mod membership;
+mod restoring;
 mod walk;
 
 use crate::base::error::{Error, Remedy, Result};
@@ -19,7 +20,7 @@ use crate::base::time::{Clock, Now};
 use crate::port::log::{Ack, Appender, GroupConsumer, LogEvent};
 use crate::port::vector::{StoreResponse, VectorStore};
 use crate::record::schema::SchemaSource;
-use crate::store::VersionStore;
+use crate::store::{Stores, VersionStore};
 use crate::stream::report::{TaskReport, ThreadReport};
 use crate::stream::restorer::{Reply, RestorerHandle};
 use crate::stream::row_walk::RowWalk;
@@ -29,9 +30,9 @@ use crate::task::metrics::Totals;
 use crate::task::stream_task::StreamTask;
 use crate::topology::build::Topology;
 use membership::PendingRelease;
+use restoring::Asked;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Waits between restarts of a task that does not get on.
@@ -44,6 +45,8 @@ pub struct Ports {
     pub appender: Box<dyn Appender>,
     pub vectors: Box<dyn VectorStore>,
     pub schemas: Box<dyn SchemaSource>,
+    /// Where the tasks' state is kept.
+    pub stores: Arc<dyn Stores>,
     /// Looked at once more right before something is sent; everything else goes by the round's time.
     pub clock: Box<dyn Clock>,
 }
@@ -67,7 +70,7 @@ enum Slot {
     Restoring {
         life: u32,
         ask_at: Duration,
-        asked: Option<Arc<AtomicBool>>,
+        asked: Option<Asked>,
     },
     Active {
         task: Box<StreamTask>,
@@ -178,6 +181,7 @@ impl StreamThread {
         worked |= self.process(now)?;
         self.ask_restores(now)?;
         self.tick(now);
+        self.check_stores(now)?;
         self.walk_rows(now);
         worked |= self.carry_out_commands(now)?;
         self.regulate(now);
@@ -226,7 +230,7 @@ impl StreamThread {
                 let task = TaskId { shard, partition: record.partition };
                 // Of a task that is not active it is too early or too late: it will be fetched again.
                 if let Some(Slot::Active { task, .. }) = self.slots.get_mut(&task) {
-                    task.offer(source, record);
+                    task.offer(source, record, now);
                 }
             }
             LogEvent::Assigned(partitions) => {
@@ -376,11 +380,29 @@ impl StreamThread {
     }
 
     fn tick(&mut self, now: Now) {
-        for slot in self.slots.values_mut() {
-            if let Slot::Active { task, .. } | Slot::Draining { task, .. } = slot {
-                task.tick(now, &mut self.commands);
+        for (id, slot) in &mut self.slots {
+            match slot {
+                Slot::Active { task, .. } | Slot::Draining { task, .. } => task.tick(now, &mut self.commands),
+                Slot::Restoring { asked: Some(asked), .. } => asked.look(*id, now.monotonic),
+                Slot::Restoring { asked: None, .. } => {}
             }
         }
+    }
+
+    /// What a task has decided on a store that could not be read is dropped with it, before anything of it is sent.
+    fn check_stores(&mut self, now: Now) -> Result<()> {
+        let mut failed = Vec::new();
+        for (id, slot) in &self.slots {
+            if let Slot::Active { task, .. } | Slot::Draining { task, .. } = slot
+                && let Err(error) = task.check_store()
+            {
+                failed.push((*id, error));
+            }
+        }
+        for failure in failed {
+            self.cure(Some(failure), now)?;
+        }
+        Ok(())
     }
 
     fn due(&self) -> Option<Duration> {
@@ -394,13 +416,14 @@ impl StreamThread {
     }
 
     pub fn report(&self) -> ThreadReport {
+        let now = self.ports.clock.now().wall;
         let mut report =
             ThreadReport { joined: self.joined, tasks: Vec::new(), totals: self.ended.clone(), walks: vec![self.walk.report()] };
         for (id, slot) in &self.slots {
             report.tasks.push(match slot {
-                Slot::Restoring { .. } => TaskReport::restoring(*id),
-                Slot::Active { task, .. } => TaskReport::of(task, "running"),
-                Slot::Draining { task, .. } => TaskReport::of(task, "draining"),
+                Slot::Restoring { asked, .. } => TaskReport::restoring(*id, asked.as_ref().and_then(Asked::report).cloned()),
+                Slot::Active { task, .. } => TaskReport::of(task, "running", now),
+                Slot::Draining { task, .. } => TaskReport::of(task, "draining", now),
             });
             if let Slot::Active { task, .. } | Slot::Draining { task, .. } = slot {
                 report.totals.add(&task.totals());

@@ -17,6 +17,7 @@
 //! than the least of them (INV-4).
 
 use crate::base::ids::CollectionId;
+use crate::base::time::UnixMs;
 use crate::record::raw::RawRecord;
 use crate::task::command::Part;
 use crate::task::settlement::{Mark, Place, Settlement, Ticket};
@@ -109,6 +110,17 @@ impl Parking {
 
     fn get(&self, collection: CollectionId) -> Option<&Parked> {
         self.collections[collection.index()].as_deref()
+    }
+
+    /// **A** of the oldest change of a source that is parked and not judged; of one that is in the log alone, of what
+    /// lies before it.
+    pub fn oldest(&self, source: usize) -> Option<UnixMs> {
+        let cursors = self.collections.iter().flatten().map(|parked| &parked.cursors[source]);
+        let oldest = cursors.filter(|cursor| cursor.waiting > 0).filter_map(|cursor| {
+            let queued = cursor.settlement.oldest_open();
+            queued.or(cursor.settlement.settled().frontier)
+        });
+        oldest.min()
     }
 
     /// Something of it is parked and not yet judged: what comes now goes behind that.

@@ -79,6 +79,11 @@ impl PartitionGroup {
         self.queues.iter().all(|queue| queue.records.is_empty())
     }
 
+    /// **A** of a source's oldest record.
+    pub fn oldest(&self, source: usize) -> Option<UnixMs> {
+        self.queues[source].records.front().map(|record| record.appended_at)
+    }
+
     pub fn bytes(&self) -> usize {
         self.queues.iter().map(|queue| queue.bytes).sum()
     }

@@ -16,6 +16,7 @@
 mod answers;
 mod commit;
 mod effects;
+mod heartbeats;
 mod parked;
 mod repair;
 mod scrub;
@@ -26,13 +27,15 @@ use crate::base::time::{Now, UnixMs};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
 use crate::record::decode::{Decoded, decode};
+use crate::record::headers::is_heartbeat_key;
 use crate::record::raw::RawRecord;
 use crate::record::schema::SchemaSource;
-use crate::store::VersionStore;
+use crate::store::{Position, VersionStore};
 use crate::task::command::{Command, Commands, Purpose, Token};
 use crate::task::graph::{Graph, NodeEffect, run};
-use crate::task::heartbeat::{Pulse, disagreements};
+use crate::task::heartbeat::Pulse;
 use crate::task::items::{Items, VersionsView};
+use crate::task::lag::{SourceLag, Stage};
 use crate::task::lane::Lane;
 use crate::task::metrics::{TaskMetrics, Totals};
 use crate::task::parking::Parking;
@@ -41,13 +44,11 @@ use crate::task::reassert::Reassert;
 use crate::task::scrub::Scrub;
 use crate::task::settings::{TaskSettings, TaskTopics};
 use crate::task::settlement::{Mark, Place, Settlement, Ticket};
+use crate::task::skew::Skew;
 use crate::topology::node::{Context, Message, TaskContext};
 use commit::Committing;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Heartbeats younger than this speak of the present.
-const HEARTBEAT_RECENT_MS: i64 = 60_000;
 
 /// Where a source begins, as the restore found it.
 #[derive(Debug, Clone)]
@@ -88,6 +89,8 @@ pub struct Restored {
     pub misplaced: Vec<RowKey>,
     /// Forgotten keys for which a zombie has put something since, with what was forgotten.
     pub forgotten: Vec<(RowKey, Version)>,
+    /// Before the first record that these two are to answer: the store's position stays there.
+    pub held_back: Option<Position>,
 }
 
 /// A settled offset and what lies before it.
@@ -106,6 +109,10 @@ struct Source {
     anchor: Anchor,
     next_anchor: Anchor,
     present: bool,
+    lag: SourceLag,
+    /// Seen in this life.
+    gaps: u64,
+    skew: Skew,
     /// Disagreements already told, so that each is told once.
     warned: Vec<String>,
 }
@@ -187,6 +194,9 @@ impl StreamTask {
         for (index, start) in restored.sources.into_iter().enumerate() {
             task.sources.push(Source {
                 settlement: Settlement::new(index, start.place()),
+                lag: SourceLag::new(start.frontier, task.settings.heartbeat_interval),
+                gaps: 0,
+                skew: Skew::default(),
                 next_offered: start.next_offset,
                 anchor: (start.next_offset, start.mark),
                 next_anchor: (start.next_offset, start.mark),
@@ -212,12 +222,16 @@ impl StreamTask {
 
     /// Takes a polled record of one of its sources. One that was offered before is dropped: settled twice, it
     /// would take the settled offset back (INV-4).
-    pub fn offer(&mut self, source: usize, record: RawRecord) {
+    pub fn offer(&mut self, source: usize, record: RawRecord, now: Now) {
         let known = &mut self.sources[source];
         if !known.present || record.offset < known.next_offered {
             return;
         }
         known.next_offered = record.offset + 1;
+        known.lag.heard(record.appended_at);
+        if !is_heartbeat_key(record.key.as_deref()) {
+            known.lag.passed(Stage::Polled, record.appended_at, now);
+        }
         self.metrics.polled(source);
         self.group.push(source, record);
     }
@@ -268,26 +282,11 @@ impl StreamTask {
         if let Err(error) = walked {
             return Err(error.context(format_args!("{}[{}] at offset {}", record.topic, record.partition, record.offset)));
         }
+        self.sources[source].lag.passed(Stage::Merged, record.appended_at, now);
         self.carry_out(ticket, &key, &record, &mut effects, now, commands);
         self.scratch = effects;
         self.release(ticket);
         Ok(())
-    }
-
-    fn take_heartbeat(&mut self, source: usize, heartbeat: &crate::record::change::Heartbeat, now: Now) {
-        if self.sources[source].region == self.context.region {
-            self.pulse.seen(heartbeat.record.appended_at, now);
-        }
-        // An old one tells how things were: only what is being said now is a fault now.
-        let recent = now.wall.since_ms(heartbeat.record.appended_at) < HEARTBEAT_RECENT_MS;
-        let disagreements = if recent { disagreements(heartbeat, &self.context) } else { Vec::new() };
-        for sentence in disagreements {
-            if !self.sources[source].warned.contains(&sentence) {
-                tracing::error!(task = %self.context.task, "{sentence}");
-                self.sources[source].warned.push(sentence);
-            }
-        }
-        self.settle_at_once(source, &heartbeat.record, "heartbeat");
     }
 
     fn settle_at_once(&mut self, source: usize, record: &RawRecord, word: &'static str) {
@@ -332,22 +331,6 @@ impl StreamTask {
             commands.push_back(Command::Store { collection, request: crate::port::vector::StoreRequest::Write(rows), token });
         }
         self.commit(now, commands);
-    }
-
-    fn beat(&mut self, now: Now, commands: &mut Commands) {
-        if let Some(value) = self.pulse.beat(&self.context, now) {
-            let key = crate::task::heartbeat::key(self.context.region.as_str());
-            self.append(
-                &self.topics.local.clone(),
-                Some(key.into()),
-                Some(value.into()),
-                Vec::new(),
-                Purpose::Heartbeat,
-                0,
-                commands,
-            );
-            self.metrics.heartbeats.increment(1);
-        }
     }
 
     fn token(&self, purpose: Purpose, id: u32) -> Token {
@@ -403,6 +386,11 @@ impl StreamTask {
 
     pub fn store(&self) -> &dyn VersionStore {
         self.store.as_ref()
+    }
+
+    /// Fails if what was decided since the last time may rest on something that the store could not read.
+    pub fn check_store(&self) -> Result<()> {
+        self.store.check()
     }
 
     /// The settled offset of each source.

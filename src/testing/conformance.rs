@@ -3,4 +3,5 @@
 
 pub mod log;
 pub mod store;
+pub mod stores;
 pub mod vector;

@@ -6,9 +6,13 @@ use crate::oracle::{assert_oracle, dead_letters};
 use crate::worker::Worker;
 use crate::world::{World, row_id};
 use bytes::Bytes;
+use driftless::adapter::embedded::stores::KeptStores;
 use driftless::base::ids::TopicPartition;
 use driftless::port::vector::StoreError;
+use driftless::store::Stores;
+use driftless::store::memory::MemoryStores;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The store refuses every batch with this id.
 const REFUSED: i64 = 5;
@@ -90,9 +94,10 @@ fn expected_dead_letters(world: &World) -> BTreeSet<(String, i32, i64, String)> 
 }
 
 /// One life cut after `steps`, then another worker until all is settled and suspected no more.
-fn crash_after(steps: u64, partitions: i32, leftovers: Leftovers) -> bool {
-    let when = format!("killed after step {steps}, leftovers {leftovers:?}");
+fn crash_after(steps: u64, partitions: i32, leftovers: Leftovers, stores: Arc<dyn Stores>) -> bool {
+    let when = format!("killed after step {steps}, leftovers {leftovers:?}, {stores:?}");
     let mut world = World::new(partitions);
+    world.stores = stores;
     refuse_one(&world);
     let mut worker = Worker::start(&world, Fuse::after(steps));
     run_script(&mut world, &mut worker, &mut []);
@@ -128,8 +133,12 @@ fn crash_after(steps: u64, partitions: i32, leftovers: Leftovers) -> bool {
 }
 
 fn every_step(partitions: i32, leftovers: Leftovers) {
+    every_step_on(partitions, leftovers, &|| Arc::new(MemoryStores));
+}
+
+fn every_step_on(partitions: i32, leftovers: Leftovers, stores: &dyn Fn() -> Arc<dyn Stores>) {
     let mut steps = 0;
-    while crash_after(steps, partitions, leftovers) {
+    while crash_after(steps, partitions, leftovers, stores()) {
         steps += 1;
     }
     assert!(steps > 80, "the script took only {steps} steps");
@@ -143,6 +152,12 @@ fn f54_f24_killed_between_any_two_steps_with_what_was_handed_over_lost() {
 #[test]
 fn f54_f24_killed_between_any_two_steps_with_what_was_handed_over_landed() {
     every_step(1, Leftovers::Landed);
+}
+
+#[test]
+fn f54_f24_killed_between_any_two_steps_the_next_goes_on_from_what_the_machine_kept() {
+    every_step_on(1, Leftovers::Lost, &|| Arc::new(KeptStores::new(usize::MAX)));
+    every_step_on(1, Leftovers::LandedLate, &|| Arc::new(KeptStores::new(2)));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::world::{World, row_id, stamp};
 use driftless::adapter::embedded::EmbeddedReader;
 use driftless::adapter::embedded::broker::Message;
 use driftless::base::ids::{Region, RowKey, TaskId};
+use driftless::base::time::Clock;
 use driftless::merge::version::{ContentHash, Version};
 use driftless::port::log::LogReader;
 use driftless::store::entry::{Entry, FORGOTTEN_HEADER, version_text};
@@ -35,7 +36,7 @@ pub fn write_entry(world: &World, id: i64, value: Result<Entry, Version>) -> i64
     world.broker.append(&world.versions_changelog(0), message).unwrap()
 }
 
-fn restore(world: &World) -> RestoreResult {
+pub fn restore(world: &World) -> RestoreResult {
     restore_until(world, |_| {})
 }
 
@@ -49,7 +50,11 @@ fn restore_until(world: &World, between: impl Fn(&World)) -> RestoreResult {
         topics: TaskTopics::new(names, task),
         sources: vec![(Region::new("eu"), names.local(0)), (Region::new("us"), names.mirror(&Region::new("us"), 0))],
         collections: world.settings.collections.clone(),
+        stores: world.stores.clone(),
+        now: world.clock.now().wall,
+        horizon: world.settings.horizon,
         safety_window: world.settings.task.safety_window,
+        meter: Arc::default(),
         cancelled: Arc::default(),
     });
     let mut reader = EmbeddedReader::new(world.broker.clone());
@@ -64,7 +69,7 @@ fn restore_until(world: &World, between: impl Fn(&World)) -> RestoreResult {
     panic!("the restore does not end");
 }
 
-fn held(restored: &Restored, id: i64) -> Option<Version> {
+pub fn held(restored: &Restored, id: i64) -> Option<Version> {
     restored.store.get(&RowKey { collection: crate::world::DOCUMENTS, id: row_id(id) }).map(|entry| entry.version)
 }
 

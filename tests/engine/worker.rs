@@ -61,6 +61,7 @@ impl Worker {
             appender: Box::new(FaultyAppender(appends.clone())),
             vectors: Box::new(FaultyStore(store.clone())),
             schemas: Box::new(Schemas { known: EmbeddedSchemas::default(), silent: silent_registries.clone() }),
+            stores: world.stores.clone(),
         };
         Self {
             stream: StreamThread::new(world.settings.clone(), world.topology.clone(), ports, handle),
@@ -86,6 +87,11 @@ impl Worker {
     /// A round in which the restorer gets nowhere.
     pub fn round_without_restorer(&mut self, now: Now) -> Round {
         self.stream.run_once(now).expect("nothing here is fatal")
+    }
+
+    /// One step of the restorer's.
+    pub fn step_restorer(&mut self) {
+        self.restorer.run_once(&mut self.reader);
     }
 
     /// Asks for a graceful stop.

@@ -17,6 +17,8 @@ use driftless::record::framing;
 use driftless::record::raw::RawRecord;
 use driftless::region::partitioner::partition_for_key;
 use driftless::region::topics::TopicNames;
+use driftless::store::Stores;
+use driftless::store::memory::MemoryStores;
 use driftless::stream::settings::StreamSettings;
 use driftless::topology::build::{NodeTypes, Topology};
 use driftless::topology::spec::REPLICATE;
@@ -70,6 +72,8 @@ pub struct World {
     pub topology: Arc<Topology>,
     pub broker: Arc<Broker>,
     pub database: Arc<Database>,
+    /// What the machine keeps of its workers; nothing unless a test says so.
+    pub stores: Arc<dyn Stores>,
     pub partitions: i32,
     pub produced: Vec<Produced>,
 }
@@ -117,7 +121,8 @@ impl World {
         let mut types = NodeTypes::default();
         processor::register_standard(&mut types);
         let topology = Arc::new(Topology::parse("replicate.toml", REPLICATE, &types).expect("the shipped topology is good"));
-        Self { clock, settings, topology, broker, database, partitions, produced: Vec::new() }
+        let stores = Arc::new(MemoryStores);
+        Self { clock, settings, topology, broker, database, stores, partitions, produced: Vec::new() }
     }
 
     pub fn create_mirror(&self, peer: &str, partitions: i32) {

@@ -5,8 +5,8 @@ the oracle computes from the raw topics.
 
     chaos.py short|full|PATTERN [SEED]
 
-`short` draws one fault of each family, `full` plays them all, a pattern those whose names it is found in. Region us has three brokers (three replicas, two in
-sync), region eu one: `scripts/stack.sh up --brokers us=3`.
+`short` draws one fault of each family, `full` plays them all, a pattern those whose names it is found in. Region us has three
+brokers (three replicas, two in sync), region eu one: `scripts/stack.sh up --brokers us=3`.
 """
 
 import random
@@ -69,6 +69,7 @@ def play(tap, cluster, played, seed):
     for fault in played:
         strike(tap, scene, fault, logs)
         scene.stay(BETWEEN_SECONDS)
+    scene.supervise()
     tap.check("Kafka took every record in the end", load.stop())
     tap.note(f"{load.written} records written")
     expected = scenario.verify(tap, cluster, load, logs)
@@ -86,7 +87,7 @@ def strike(tap, scene, fault, logs):
     began, written = time.monotonic(), scene.stream.written
     fault.strike(scene)
     lasted, written = time.monotonic() - began, scene.stream.written - written
-    took, left = settling.wait_settled(logs, scene.cluster.application, SETTLE_SECONDS_MAX, scene.cluster.check_alive)
+    took, left = settling.wait_settled(logs, scene.cluster.application, SETTLE_SECONDS_MAX, scene.supervise)
     tap.note(
         f"{fault.name}: {lasted:.1f} s, {written} records written meanwhile; settled everywhere {took:.1f} s after"
     )

@@ -15,6 +15,10 @@ import disk
 # Longer than the session time-outs of the group (10 s), of a broker (6 s) and of MirrorMaker's workers (6 s), and
 # than the deadline of a request to Milvus (5 s).
 STALL_SECONDS = 14
+# Milvus ends itself some time after a stop that has cost it its own sessions, as it does in production, where a
+# supervisor starts it again.
+SUPERVISED = ("milvus-us", "milvus-eu")
+SUPERVISION_SECONDS = 5
 CUT_SECONDS = 12
 SLOW_MS = 500
 
@@ -33,6 +37,7 @@ class Scene:
         self.tap = tap
         self.cluster = cluster
         self.stream = stream
+        self.supervised_at = time.monotonic()
 
     def stack(self, *words):
         self.cluster.stack(*words)
@@ -43,6 +48,13 @@ class Scene:
         while time.monotonic() < until:
             self.cluster.check_alive()
             time.sleep(0.5)
+
+    def supervise(self):
+        """Between faults: starts what has ended by itself, if that is its way. Workers must not."""
+        self.cluster.check_alive()
+        if time.monotonic() > self.supervised_at + SUPERVISION_SECONDS:
+            self.stack("start", *SUPERVISED)
+            self.supervised_at = time.monotonic()
 
     def check(self, name, good, detail=""):
         self.tap.check(name, [] if good else [detail or "it is not so"])

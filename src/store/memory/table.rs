@@ -1,8 +1,9 @@
 //! The rows of one collection: an index from the key's hash to a slot, and the slots themselves.
 //!
 //! Slots lie in segments that never move and are never given back; a freed slot is the next one taken. The
-//! index is cut into shards by the hash, each a hash table of its own, so that it grows in many small steps:
-//! no put ever moves more than a 256th of it.
+//! index is cut into shards by the hash, each a hash table of its own, so that it grows in many small steps: no put
+//! ever moves more than a 128th of it. The largest shard is twice as wide as the smallest, with all sizes between, so
+//! that they don't all double at the same number of keys: at every number some are full and some half empty.
 
 use super::slot::Packed;
 use crate::base::ids::VectorId;
@@ -11,11 +12,15 @@ use hashbrown::HashTable;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 const SHARDS: usize = 256;
+/// Slices of the hash, dealt out to the shards by their widths.
+const SLICES: usize = 1 << 14;
 const SEGMENT_SLOTS: usize = 1024;
 
 pub(super) struct Table {
     kind: IdKind,
     shards: Vec<HashTable<u32>>,
+    /// The shard of each slice.
+    widths: Box<[u8]>,
     segments: Vec<Segment>,
     /// How many slots were ever taken; the ones from here on are new.
     taken: u32,
@@ -39,7 +44,7 @@ struct Slot {
 impl Table {
     pub(super) fn new(kind: IdKind) -> Self {
         let shards = (0..SHARDS).map(|_| HashTable::new()).collect();
-        Self { kind, shards, segments: Vec::new(), taken: 0, free: Vec::new(), text_bytes: 0 }
+        Self { kind, shards, widths: widths(), segments: Vec::new(), taken: 0, free: Vec::new(), text_bytes: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -51,30 +56,46 @@ impl Table {
         self.find(id, key, hash_of(key)).map(|slot| &self.slot(slot).packed)
     }
 
-    /// Where it lies now, and what lay there before under the same id.
-    pub(super) fn put(&mut self, id: &VectorId, packed: Packed) -> (u32, Option<Packed>) {
+    /// Where it lies now, and what lay there before under the same id; none if that was to stay.
+    pub(super) fn put_unless(
+        &mut self,
+        id: &VectorId,
+        packed: Packed,
+        stays: impl FnOnce(&Packed) -> bool,
+    ) -> Option<(u32, Option<Packed>)> {
         let key = key_of(id);
         let hash = hash_of(key);
         if let Some(slot) = self.find(id, key, hash) {
-            let replaced = std::mem::replace(&mut self.slot_mut(slot).packed, packed);
-            return (slot, Some(replaced));
+            let held = &mut self.slot_mut(slot).packed;
+            return (!stays(held)).then(|| (slot, Some(std::mem::replace(held, packed))));
         }
+        Some((self.insert(id, key, hash, packed), None))
+    }
+
+    fn insert(&mut self, id: &VectorId, key: u128, hash: u64, packed: Packed) -> u32 {
         let slot = self.take_slot();
         *self.slot_mut(slot) = Slot { key, packed };
         if let VectorId::Text(text) = id {
             self.text_bytes += heap_bytes(text);
             *self.text_mut(slot) = text.clone();
         }
+        let shard = self.shard_of(hash);
         let Self { shards, segments, .. } = self;
-        shards[shard_of(hash)].insert_unique(hash, slot, |slot| hash_of(slot_in(segments, *slot).key));
-        (slot, None)
+        shards[shard].insert_unique(hash, slot, |slot| hash_of(slot_in(segments, *slot).key));
+        slot
+    }
+
+    /// hashbrown goes by the lowest bits and the seven highest: the shard goes by others.
+    fn shard_of(&self, hash: u64) -> usize {
+        usize::from(self.widths[(hash >> 40) as usize % SLICES])
     }
 
     pub(super) fn remove(&mut self, id: &VectorId) -> Option<(u32, Packed)> {
         let key = key_of(id);
         let hash = hash_of(key);
         let slot = self.find(id, key, hash)?;
-        if let Ok(found) = self.shards[shard_of(hash)].find_entry(hash, |held| *held == slot) {
+        let shard = self.shard_of(hash);
+        if let Ok(found) = self.shards[shard].find_entry(hash, |held| *held == slot) {
             found.remove();
         }
         if let VectorId::Text(text) = id {
@@ -118,13 +139,13 @@ impl Table {
     /// A slot that was freed keeps its key, but no hash leads to it.
     fn is_taken(&self, slot: u32) -> bool {
         let hash = hash_of(self.slot(slot).key);
-        self.shards[shard_of(hash)].find(hash, |held| *held == slot).is_some()
+        self.shards[self.shard_of(hash)].find(hash, |held| *held == slot).is_some()
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
         let segment_bytes = SEGMENT_SLOTS * (size_of::<Slot>() + if self.has_texts() { size_of::<Box<str>>() } else { 0 });
         let index: usize = self.shards.iter().map(|shard| size_of_val(shard) + shard.allocation_size()).sum();
-        let lists = self.segments.capacity() * size_of::<Segment>() + self.free.capacity() * size_of::<u32>();
+        let lists = self.widths.len() + self.segments.capacity() * size_of::<Segment>() + self.free.capacity() * size_of::<u32>();
         self.segments.len() * segment_bytes + index + lists + self.text_bytes
     }
 
@@ -137,7 +158,7 @@ impl Table {
                     VectorId::Uuid(_) | VectorId::Int(_) => true,
                 }
         };
-        self.shards[shard_of(hash)].find(hash, same).copied()
+        self.shards[self.shard_of(hash)].find(hash, same).copied()
     }
 
     fn take_slot(&mut self) -> u32 {
@@ -201,9 +222,10 @@ fn hash_of(key: u128) -> u64 {
     xxh3_64(&key.to_le_bytes())
 }
 
-/// hashbrown goes by the lowest bits and the seven highest: the shard goes by others.
-fn shard_of(hash: u64) -> usize {
-    (hash >> 40) as usize % SHARDS
+/// Shard `i` is wider than the one before it by the 256th root of two.
+fn widths() -> Box<[u8]> {
+    let shard = |slice: usize| (slice as f64 / SLICES as f64 + 1.0).log2() * SHARDS as f64;
+    (0..SLICES).map(|slice| (shard(slice) as usize).min(SHARDS - 1) as u8).collect()
 }
 
 /// What an allocator takes for a text: its length and a word, in steps of 16 bytes.

@@ -4,9 +4,11 @@ use crate::merge::version::{ContentHash, Version};
 use crate::record::collection::{CollectionSpec, IdKind, IndexKind, Metric};
 use crate::testing::conformance;
 
+const HORIZON: Duration = Duration::from_secs(24 * 3600);
+
 #[test]
 fn the_memory_store_conforms() {
-    conformance::store::run(&mut |collections| Box::new(MemoryStore::new(collections)));
+    conformance::store::run(&mut |collections| Box::new(MemoryStore::new(collections, HORIZON)));
 }
 
 fn store_of(kind: IdKind) -> MemoryStore {
@@ -18,7 +20,7 @@ fn store_of(kind: IdKind) -> MemoryStore {
         index: IndexKind::Auto,
         auto_create: false,
     };
-    MemoryStore::new(&Collections::new(vec![spec]))
+    MemoryStore::new(&Collections::new(vec![spec]), HORIZON)
 }
 
 fn fill(store: &mut MemoryStore, ids: impl Iterator<Item = VectorId>) {
@@ -44,6 +46,27 @@ fn a_uuid_or_int_key_takes_at_most_64_bytes_at_every_size() {
         }
     }
     assert!(worst <= 64.0, "{worst} bytes per key");
+}
+
+/// The index's tables double, but not all at the same number of keys.
+#[test]
+fn a_store_grows_by_small_steps() {
+    let mut store = store_of(IdKind::Uuid);
+    let mut steps = Vec::new();
+    let mut before = store.memory_bytes();
+    for percent in 0.. {
+        // One percent more keys each time.
+        let wanted = (20_000.0 * 1.01f64.powi(percent)) as u64;
+        if wanted > 400_000 {
+            break;
+        }
+        let held = store.len() as u64;
+        fill(&mut store, (held..wanted).map(|number| VectorId::Uuid(uuid_v7(number))));
+        steps.push(store.memory_bytes() as f64 / before as f64);
+        before = store.memory_bytes();
+    }
+    let largest = steps[1..].iter().copied().fold(0.0, f64::max);
+    assert!(largest < 1.03, "one percent of keys more took {largest} times the memory");
 }
 
 /// Ids that share their highest bits, as ids made from a clock do.

@@ -1,5 +1,6 @@
 //! Tasks come and go with the group's assignment: restored, activated, drained, released.
 
+use super::restoring::Asked;
 use super::{Slot, StreamThread};
 use crate::base::error::{Error, Result};
 use crate::base::ids::{Region, TaskId, TopicPartition};
@@ -15,7 +16,6 @@ use crate::task::stream_task::{StreamTask, TaskSetup};
 use crate::topology::node::TaskContext;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long a restore that was refused waits before it is tried again.
@@ -70,19 +70,22 @@ impl StreamThread {
                 && asked.is_none()
                 && *ask_at <= now.monotonic
             {
-                let cancelled = Arc::new(AtomicBool::new(false));
-                *asked = Some(cancelled.clone());
-                due.push((*task, *life, cancelled));
+                let waiting = asked.insert(Asked::new(now.monotonic));
+                due.push((*task, *life, waiting.cancelled(), waiting.meter()));
             }
         }
-        for (task, life, cancelled) in due {
+        for (task, life, cancelled, meter) in due {
             self.restorer.ask(Request::Restore(RestoreRequest {
                 task,
                 life,
                 topics: TaskTopics::new(&self.settings.topics, task),
                 sources: sources(&self.settings, task.shard),
                 collections: self.settings.collections.clone(),
+                stores: self.ports.stores.clone(),
+                now: now.wall,
+                horizon: self.settings.horizon,
                 safety_window: self.settings.task.safety_window,
+                meter,
                 cancelled,
             }))?;
         }
@@ -104,11 +107,12 @@ impl StreamThread {
             return Ok(());
         }
         metrics::histogram!(metric::RESTORE_SECONDS).record(now.monotonic.saturating_sub(*ask_at));
+        metrics::counter!(metric::RESTORED_ENTRIES).increment(result.entries_read);
         for warning in &result.warnings {
             tracing::warn!(task = %id, "{warning}");
         }
-        let RestoreResult { restored, partitions, entries_read, .. } = result;
-        tracing::info!(task = %id, entries_read, held = restored.store.len(), epoch = restored.epoch, reassert = restored.reassert_from.is_some(), "restored");
+        let RestoreResult { restored, partitions, entries_read, warm_from, .. } = result;
+        tracing::info!(task = %id, entries_read, warm_from, held = restored.store.len(), epoch = restored.epoch, reassert = restored.reassert_from.is_some(), "restored");
         let context = TaskContext {
             task: id,
             region: self.settings.region.clone(),
@@ -238,10 +242,10 @@ impl StreamThread {
         self.commands = commands;
     }
 
-    fn cancel(&mut self, life: u32, restore: Option<Arc<AtomicBool>>) {
+    fn cancel(&mut self, life: u32, restore: Option<Asked>) {
         self.lives.remove(&life);
         if let Some(restore) = restore {
-            restore.store(true, Ordering::Release);
+            restore.cancel();
         }
     }
 

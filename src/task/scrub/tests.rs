@@ -60,7 +60,7 @@ fn store(entries: i64) -> MemoryStore {
         index: IndexKind::Auto,
         auto_create: false,
     };
-    let mut store = MemoryStore::new(&Collections::new(vec![spec]));
+    let mut store = MemoryStore::new(&Collections::new(vec![spec]), Duration::from_secs(1));
     for id in 0..entries {
         let key = RowKey { collection: CollectionId(0), id: VectorId::Int(id) };
         store.put(&key, entry(version(NOW_MS, id as u64), false));

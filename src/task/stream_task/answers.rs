@@ -7,6 +7,7 @@ use crate::port::vector::{StoreError, StoreReply};
 use crate::record::reason::{Reason, Rejection};
 use crate::task::command::{Commands, Purpose, Reading, Token};
 use crate::task::items::{Item, ItemId, Kind, Write};
+use crate::task::lag::Stage;
 use crate::task::lane::Settled;
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ impl StreamTask {
                 self.note_own_append(Reading::ForeignEntries, offset, commands);
                 self.committing.acknowledged();
                 self.metrics.commits.increment(1);
+                self.keep_position(offset)?;
             }
             Purpose::Batch | Purpose::ReadBack | Purpose::Scrub | Purpose::Walk => {
                 return Err(Error::fatal("an append was answered under a vector store request's token"));
@@ -141,8 +143,10 @@ impl StreamTask {
             self.metrics.reasserted(collection);
             return self.finish(id);
         }
-        let late_ms = now.wall.since_ms(item.appended_at).max(0);
-        let (source, plain) = (item.source, matches!(item.kind, Kind::Plain { .. }));
+        let (source, appended_at) = (item.source, item.appended_at);
+        let late_ms = now.wall.since_ms(appended_at).max(0);
+        let plain = matches!(item.kind, Kind::Plain { .. });
+        self.sources[source].lag.passed(Stage::Acknowledged, appended_at, now);
         self.metrics.applied(source, collection, delete, Duration::from_millis(late_ms as u64));
         if plain { self.finish(id) } else { self.append_vector(id, commands) }
     }
@@ -178,8 +182,8 @@ impl StreamTask {
         match kind {
             Kind::Winner { entry, .. } => self.store.put(&key, entry),
             Kind::Forgetting { entry } => {
-                if self.store.get(&key).is_some_and(|held| held.version == entry.version) {
-                    self.store.remove(&key);
+                let held = self.store.get(&key);
+                if held.is_none_or(|held| held.version == entry.version) && self.store.forget(&key, &entry.version).is_some() {
                     self.metrics.tombstones_forgotten.increment(1);
                 }
             }

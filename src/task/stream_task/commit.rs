@@ -1,12 +1,14 @@
 //! How far the task has come: the progress record, the floor, and the tombstones that it lets go.
 
 use super::{Restored, SourceStart, StreamTask};
+use crate::base::error::Result;
 use crate::base::ids::{Region, RowKey, TopicPartition};
 use crate::base::time::{Now, UnixMs};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
 use crate::processor::admit::EARLY_MS_MAX;
 use crate::store::progress::{ConfirmedPlace, PROGRESS_KEY, Progress, SourceProgress};
+use crate::store::{Applied, Position};
 use crate::task::command::{Command, Commands, Purpose};
 use crate::task::items::{Item, Kind, Write};
 use smallvec::SmallVec;
@@ -31,6 +33,13 @@ pub(super) struct Committing {
     /// Settled offsets of the last progress record that was appended, what it says is suspected, and whether it is
     /// acknowledged.
     appended: Option<(Vec<i64>, Option<i64>)>,
+    /// The progress record under way.
+    under_way: Option<Progress>,
+    /// Somebody else has written here to the versions changelog: the store's position stays before that for the rest of
+    /// this life. Whoever restores from it reads again what we have answered or left for later.
+    held_back: Option<Position>,
+    /// The log's own time at the last progress record that it has acknowledged.
+    kept_at: UnixMs,
     in_flight: bool,
     phase: Phase,
     next_commit: Duration,
@@ -51,6 +60,15 @@ enum Phase {
     Closed,
 }
 
+/// Long ago: whoever goes by it takes no risk.
+const UNKNOWN_TIME: UnixMs = UnixMs(0);
+
+/// Nothing that the changelog takes from now on has an earlier time, by the clock of the brokers that keep both: the
+/// region's own changes are settled up to here, its heartbeats among them.
+fn log_time(own_frontier: Option<UnixMs>) -> UnixMs {
+    own_frontier.unwrap_or(UNKNOWN_TIME)
+}
+
 impl Committing {
     pub fn new(restored: &Restored, now: Now) -> Self {
         Self {
@@ -63,6 +81,9 @@ impl Committing {
             forgotten: Vec::new(),
             checking: Vec::new(),
             appended: None,
+            under_way: None,
+            held_back: restored.held_back,
+            kept_at: restored.sources.first().map_or(UNKNOWN_TIME, |own| log_time(own.frontier)),
             in_flight: false,
             phase: Phase::Opening,
             next_commit: now.monotonic,
@@ -87,6 +108,11 @@ impl Committing {
             Phase::Closing => Phase::Closed,
             other => other,
         };
+    }
+
+    /// What lies at `offset` of the versions changelog is not ours, and is later than all that was kept before.
+    pub fn hold_back(&mut self, offset: i64) {
+        self.held_back.get_or_insert(Position { next_offset: offset, at: self.kept_at });
     }
 
     /// Nothing is due while a progress record is under way: its acknowledgement wakes the thread.
@@ -116,15 +142,27 @@ impl StreamTask {
         }
         self.raise_floor();
         let clean = closing && self.reads == 0 && self.reassert.is_clean();
-        let value = self.progress(clean).encode();
+        let progress = self.progress(clean);
+        let value = progress.encode();
         if closing {
             self.committing.phase = Phase::Closing;
         }
         self.committing.in_flight = true;
+        self.committing.under_way = Some(progress);
         self.committing.next_commit = now.monotonic + self.settings.commit_interval;
         self.committing.appended = Some(said);
         let to = self.topics.versions_changelog.clone();
         self.append(&to, Some(PROGRESS_KEY.into()), Some(value.into()), Vec::new(), Purpose::Progress, 0, commands);
+    }
+
+    /// The log has acknowledged a progress record at `offset`. What was appended before it is acknowledged too, so the
+    /// store holds it all, and may say so.
+    pub(super) fn keep_position(&mut self, offset: i64) -> Result<()> {
+        let Some(progress) = self.committing.under_way.take() else { return Ok(()) };
+        let at = progress.sources.first().map_or(UNKNOWN_TIME, |own| log_time(own.frontier));
+        let position = self.committing.held_back.unwrap_or(Position { next_offset: offset + 1, at });
+        self.committing.kept_at = at;
+        self.store.commit(&Applied { position, progress: Some(progress) })
     }
 
     fn progress(&self, closed: bool) -> Progress {
@@ -283,6 +321,7 @@ impl StreamTask {
             self.group.clear(index);
             self.parking.begin_again(index, found.next_offset, found.mark);
             source.settlement.begin_again(found.next_offset, found.mark);
+            source.lag.begin_again();
             source.next_offered = found.next_offset;
             source.next_anchor = (found.next_offset, found.mark);
         } else if was_present {

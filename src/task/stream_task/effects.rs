@@ -15,6 +15,7 @@ use crate::store::row_key;
 use crate::task::command::{Command, Commands, Purpose};
 use crate::task::graph::NodeEffect;
 use crate::task::items::{Item, ItemId, Kind, Write};
+use crate::task::lag::Stage;
 use crate::task::settlement::Ticket;
 use crate::topology::node::{Effect, Row};
 use bytes::Bytes;
@@ -59,7 +60,10 @@ impl StreamTask {
         if put.is_some() || write.is_some() {
             self.metrics.verdict(source, "winner");
             self.add_item(ticket, key, record, put, write, now, commands);
-        } else if let Some(holder) = self.items.newest(key) {
+            return;
+        }
+        self.sources[source].lag.passed(Stage::Acknowledged, record.appended_at, now);
+        if let Some(holder) = self.items.newest(key) {
             // It was judged against something not yet acknowledged: it settles no earlier than that does.
             self.hold_for_item(ticket, holder);
         }

@@ -39,6 +39,9 @@ impl StreamTask {
         let expected = std::mem::replace(next, offset + 1);
         if offset > expected {
             self.reads += 1;
+            if foreign == Reading::ForeignEntries {
+                self.committing.hold_back(expected);
+            }
             commands.push_back(Command::Read {
                 life: self.life,
                 partition: partition.clone(),

@@ -250,10 +250,27 @@ fn verify(world: &mut World) -> u64 {
         );
     }
     verify_idle_frontiers(world);
+    verify_idle_lag(world);
     oracle.admitted
 }
 
-/// With nothing to do, the frontiers follow the heartbeats: lag is near 0.
+/// With nothing to do there is no lag, whatever the clocks were and are.
+fn verify_idle_lag(world: &World) {
+    for region in &world.regions {
+        let tasks = region.workers.iter().flat_map(|worker| worker.report().tasks);
+        for (task, source) in tasks.flat_map(|task| task.sources.into_iter().map(move |source| (task.task.clone(), source))) {
+            if source.lag_ms.values().any(|lag_ms| *lag_ms != 0) || source.lag_ms.is_empty() {
+                let detail = format!(
+                    "region {} idles, and task {task} lags behind {} by {:?} ms; {:?}",
+                    region.name, source.region, source.lag_ms, source.lag
+                );
+                world.violations.add("lag", world.now(), detail);
+            }
+        }
+    }
+}
+
+/// With nothing to do, the frontiers follow the heartbeats.
 fn verify_idle_frontiers(world: &World) {
     for region in &world.regions {
         for (name, frontier_ms) in region.workers.iter().flat_map(|worker| worker.report().oldest_frontiers()) {

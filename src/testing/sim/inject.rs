@@ -25,7 +25,8 @@ const DEAF_MAX: Duration = Duration::from_millis(2_000);
 const BUSY_WITHIN: Duration = Duration::from_secs(5);
 
 /// The cleaner's rules in a run of minutes: nothing may be compacted that the safety window still needs.
-const COMPACTION: Compaction = Compaction { min_lag: Duration::from_secs(45), delete_retention: Duration::from_secs(60) };
+pub(super) const COMPACTION: Compaction =
+    Compaction { min_lag: Duration::from_secs(45), delete_retention: Duration::from_secs(60) };
 
 pub(super) fn strike(world: &mut World, fault: &PlannedFault, now: Duration) {
     if apply(world, fault, now) {
@@ -187,6 +188,7 @@ pub(super) fn bury(world: &mut World, region: usize, index: usize) {
     worker.lines.orphan(LOST_PERCENT);
     let id = worker.id;
     world.trace.note(world.now(), "worker is dead", &[id], || format!("worker {id}"));
+    world.regions[region].disks.extend(worker.disk.clone());
     world.regions[region].wrecks.push(worker.lines.clone());
 }
 

@@ -8,6 +8,7 @@ use super::trace::Violations;
 use super::worker::{Lines, SimWorker};
 use super::workload::{Workload, collections};
 use crate::adapter::embedded::broker::{Broker, TimestampType};
+use crate::adapter::embedded::stores::KeptStores;
 use crate::adapter::embedded::vector::{Database, WriteCheck};
 use crate::base::ids::{Region, TopicPartition};
 use crate::port::vector::StoreError;
@@ -29,6 +30,8 @@ pub(super) struct SimRegion {
     pub store_weather: Arc<Mutex<StoreWeather>>,
     pub checks: Arc<Mutex<RegionChecks>>,
     pub workers: Vec<SimWorker>,
+    /// Of machines that no worker runs on now.
+    pub disks: Vec<KeptStores>,
     /// Of workers that are dead.
     pub wrecks: Vec<Lines>,
     /// Until when each of the faults that last is on; a later one of its kind prolongs it.
@@ -93,6 +96,7 @@ impl SimRegion {
             store_weather: Arc::default(),
             checks: Arc::new(Mutex::new(checks)),
             workers: Vec::new(),
+            disks: Vec::new(),
             wrecks: Vec::new(),
             spells: Spells::default(),
             archive: Vec::new(),

@@ -8,10 +8,13 @@ use super::region::SimRegion;
 use super::registry::{SilentRegistries, SimSchemas};
 use super::store_line::{SimStore, StoreLine, StoreParts};
 use super::trace::Trace;
+use crate::adapter::embedded::stores::KeptStores;
 use crate::adapter::embedded::{EmbeddedConsumer, EmbeddedReader};
 use crate::base::error::Result;
 use crate::base::time::Clock;
 use crate::port::log::Wake;
+use crate::store::Stores;
+use crate::store::memory::MemoryStores;
 use crate::stream::report::ThreadReport;
 use crate::stream::restorer::{Restorer, Stepped};
 use crate::stream::settings::StreamSettings;
@@ -88,6 +91,8 @@ pub(super) struct SimWorker {
     pub id: u64,
     pub clock: NodeClock,
     pub lines: Lines,
+    /// What its machine keeps, if it keeps anything.
+    pub disk: Option<KeptStores>,
     pub interrupt: Interrupt,
     pub paused_until: Option<Duration>,
     /// It is to be stopped by a signal: with rows under way, or at the latest then.
@@ -112,14 +117,15 @@ pub(super) struct WorkerParts<'a> {
     pub registries: SilentRegistries,
     pub queue_max: usize,
     pub session_timeout: Duration,
+    pub disk: Option<KeptStores>,
     pub trace: Trace,
     pub random: SplitMix64,
 }
 
 impl SimWorker {
     pub fn start(parts: WorkerParts<'_>) -> Self {
-        let WorkerParts { id, region, settings, topology, timeline, registries, queue_max, session_timeout, trace, mut random } =
-            parts;
+        let WorkerParts { id, region, settings, topology, timeline, registries, disk, mut random, .. } = parts;
+        let WorkerParts { queue_max, session_timeout, trace, .. } = parts;
         let skew_ms = random.between(0, 60_000) as i64 - 30_000;
         let clock = NodeClock::new(&timeline, skew_ms);
         let interrupt = Interrupt::new(clock.clone());
@@ -167,11 +173,13 @@ impl SimWorker {
             appender: Box::new(SimAppender { line: lines.log.clone(), now: timeline.clone() }),
             vectors: Box::new(SimStore { line: lines.store.clone(), now: timeline.clone() }),
             schemas: Box::new(SimSchemas::new(registries)),
+            stores: disk.clone().map_or_else(|| Arc::new(MemoryStores) as Arc<dyn Stores>, |disk| Arc::new(disk)),
             clock: Box::new(clock.clone()),
         };
         Self {
             id,
             clock,
+            disk,
             interrupt,
             paused_until: None,
             pause: None,

@@ -15,6 +15,7 @@ use super::workload::{ToSend, Workload, collections};
 use crate::adapter::embedded::broker::{Broker, Message};
 use crate::adapter::embedded::mirror::MirrorLink;
 use crate::adapter::embedded::schema::OUR_SCHEMA_ID;
+use crate::adapter::embedded::stores::KeptStores;
 use crate::base::ids::{Region, TopicPartition};
 use crate::base::time::Clock;
 use crate::region::partitioner::partition_for_key;
@@ -63,6 +64,8 @@ pub(super) struct World {
     brokers: Vec<(Region, Arc<Broker>)>,
     limits: Limits,
     next_worker: u64,
+    /// None: workers hold their stores in memory. Else their machines keep them, and so many keys ahead of the position.
+    kept_ahead: Option<usize>,
     /// When the writers send next, and how many changes are left.
     next_write: Duration,
     pub writes_left: usize,
@@ -120,6 +123,8 @@ impl World {
             brokers,
             limits: Limits { buffered_bytes: 0, in_flight: 0 },
             next_worker: 0,
+            // Drawn from nothing, so that a seed's other draws are the same with each kind.
+            kept_ahead: [None, Some(usize::MAX), None, Some(5)][(seed % 4) as usize],
             next_write: Duration::ZERO,
             writes_left: scenario.workload.changes,
             next_link: Duration::ZERO,
@@ -155,6 +160,7 @@ impl World {
         let mut settings = StreamSettings::new(self.region_names[region].clone(), self.region_names.clone(), names, collections);
         settings.schema_id = OUR_SCHEMA_ID;
         settings.max_lateness = self.scenario.max_lateness;
+        settings.horizon = inject::COMPACTION.delete_retention;
         settings.task.heartbeat_interval = self.scenario.heartbeat_interval;
         settings.task.batch_bytes_max = self.scenario.batch_bytes;
         settings.task.buffer_bytes_max = self.scenario.buffer_bytes;
@@ -170,7 +176,9 @@ impl World {
         self.next_worker += 1;
         let id = self.next_worker;
         self.trace.note(self.now(), "worker starts", &[id], || format!("worker {id} in {}", self.region_names[region]));
+        let disk = self.kept_ahead.map(|ahead| self.regions[region].disks.pop().unwrap_or_else(|| KeptStores::new(ahead)));
         let worker = SimWorker::start(WorkerParts {
+            disk,
             id,
             region: &self.regions[region],
             settings: self.settings(region),
@@ -316,6 +324,7 @@ impl World {
                             self.trace.note(now, "worker stopped", &[id], || format!("worker {id}"));
                             let worker = self.regions[region].workers.remove(index);
                             worker.lines.orphan(0);
+                            self.regions[region].disks.extend(worker.disk.clone());
                             self.regions[region].wrecks.push(worker.lines);
                         } else {
                             index += 1;

@@ -9,6 +9,7 @@ use crate::adapter::embedded::{EmbeddedConsumer, EmbeddedReader};
 use crate::base::error::Result;
 use crate::base::time::Now;
 use crate::port::log::GroupConsumer;
+use crate::store::memory::MemoryStores;
 use crate::stream::restorer::{Restorer, Stepped};
 use crate::stream::settings::StreamSettings;
 use crate::stream::stream_thread::{Ports, StreamThread};
@@ -57,6 +58,7 @@ impl Worker {
             appender: Box::new(FusedAppender(appends.clone())),
             vectors: Box::new(FusedStore(store.clone())),
             schemas: Box::new(EmbeddedSchemas::default()),
+            stores: Arc::new(MemoryStores),
             clock: Box::new(around.clock.clone()),
         };
         let stream = StreamThread::new(around.settings.clone(), around.topology.clone(), ports, handle);

@@ -233,6 +233,8 @@ class Cluster:
             f"[milvus]\nuri = {quoted(region.milvus)}",
             f'[http]\nlisten = "127.0.0.1:{port}"',
             f"[topics]\npartitions = {PARTITIONS}",
+            # Each scenario may be run on either: the outcome is the same.
+            f"[state]\nstore = {quoted(os.environ.get('DRIFTLESS_STORE', 'memory'))}",
             *self.tables,
             *map(collection_toml, self.collections),
         ]

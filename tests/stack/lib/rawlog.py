@@ -51,10 +51,16 @@ class TopicTail:
 
     def ends(self):
         """{(topic, partition): (first offset kept, end offset)}"""
-        return {
-            each: self.consumer.get_watermark_offsets(TopicPartition(*each), timeout=10)
-            for each in self.partitions
-        }
+        try:
+            return {
+                each: self.consumer.get_watermark_offsets(TopicPartition(*each), timeout=10)
+                for each in self.partitions
+            }
+        except KafkaException:
+            # A broker that is starting may have told this client of topics without partitions, and it asks only every
+            # few minutes by itself.
+            self.consumer.list_topics(timeout=10)
+            raise
 
     def catch_up(self, deadline_seconds=60):
         ends = self.ends()

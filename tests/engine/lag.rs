@@ -1,0 +1,151 @@
+//! Lag by source and stage: nothing when idle, never less than the truth, growing when anything hangs.
+
+use crate::worker::Worker;
+use crate::world::World;
+use driftless::adapter::embedded::broker::Message;
+use driftless::adapter::embedded::schema::OUR_SCHEMA_ID;
+use driftless::base::ids::TopicPartition;
+use driftless::base::time::UnixMs;
+use driftless::merge::hlc::Hlc;
+use driftless::record::avro::{Fields, WireOp, encode};
+use driftless::record::change::MetaValue;
+use driftless::record::framing;
+use driftless::task::heartbeat::{ECHO_ARRIVED_AT, ECHO_STAMPED_AT, PREVIOUS, key};
+use std::time::Duration;
+
+fn lag(worker: &Worker, topic: &str, stage: &str) -> i64 {
+    worker.source(topic).lag_ms[stage]
+}
+
+fn world() -> World {
+    let mut world = World::new(1);
+    world.settings.task.heartbeat_interval = Duration::from_secs(1);
+    world
+}
+
+/// A heartbeat of us, as its worker would write it, by a clock that is so far ahead.
+fn beat(world: &World, ahead_ms: i64, metadata: &[(String, MetaValue)]) {
+    let appended_at = UnixMs(world.now().wall.0 + ahead_ms);
+    let content = encode(&Fields {
+        op: WireOp::Heartbeat,
+        hlc: Hlc::at(appended_at),
+        origin: "us",
+        sequence: 0,
+        collection: "",
+        vector_id: "",
+        vector: &[],
+        metadata,
+    });
+    let value = framing::frame(OUR_SCHEMA_ID, &content).into();
+    let message = Message { key: Some(key("us").into()), value: Some(value), headers: Vec::new(), timestamp: Some(appended_at) };
+    world.broker.append(&TopicPartition::new(world.topic("us"), 0), message).unwrap();
+}
+
+/// Both regions idle for so long; the peer's heartbeats come each second.
+fn idle(world: &World, worker: &mut Worker, seconds: u64, mut each_round: impl FnMut(&Worker)) {
+    for _ in 0..seconds {
+        beat(world, 0, &[]);
+        for _ in 0..20 {
+            world.run_in_steps(&mut [worker], 50, 50);
+            each_round(worker);
+        }
+    }
+}
+
+#[test]
+fn idle_sources_lag_by_nothing_without_flicker_and_a_cut_link_by_its_age() {
+    let world = world();
+    let mut worker = world.start();
+    idle(&world, &mut worker, 3, |_| ());
+    idle(&world, &mut worker, 20, |worker| {
+        for topic in ["vector-cdc", "us.vector-cdc"] {
+            for stage in ["polled", "merged", "acknowledged"] {
+                assert_eq!(lag(worker, topic, stage), 0, "{topic} {stage}");
+            }
+        }
+    });
+    world.run(&mut [&mut worker], 30_000);
+    let behind = lag(&worker, "us.vector-cdc", "polled");
+    assert!((30_000..=31_100).contains(&behind), "{behind}");
+    assert_eq!(lag(&worker, "vector-cdc", "acknowledged"), 0, "its own region is not cut off");
+    assert!(worker.source("us.vector-cdc").heartbeat_overdue && !worker.source("vector-cdc").heartbeat_overdue);
+}
+
+#[test]
+fn f69_a_vector_store_that_hangs_shows_in_the_last_stage_alone() {
+    let mut world = world();
+    let mut worker = world.start();
+    idle(&world, &mut worker, 3, |_| ());
+    worker.store().hangs = true;
+    world.upsert("us", 1, 1_000, 0.1);
+    let appended = world.now().wall;
+    idle(&world, &mut worker, 4, |_| ());
+    let truth = world.now().wall.since_ms(appended);
+    let lag = |stage| lag(&worker, "us.vector-cdc", stage);
+    assert!((truth - 50..=truth).contains(&lag("acknowledged")), "{} of {truth}", lag("acknowledged"));
+    assert_eq!((lag("polled"), lag("merged")), (0, 0));
+}
+
+#[test]
+fn after_a_restart_with_a_backlog_the_lag_is_never_less_than_the_backlog() {
+    let mut world = world();
+    let mut worker = world.start();
+    world.upsert("us", 1, 1_000, 0.1);
+    idle(&world, &mut worker, 3, |_| ());
+    world.stop(worker);
+    let mut appended = Vec::new();
+    for id in 2..12 {
+        world.upsert("us", id, 2_000, 0.1);
+        appended.push(world.now().wall);
+        world.clock.advance(5_000);
+    }
+    let mut next = world.start();
+    for _ in 0..2_000 {
+        world.run_in_steps(&mut [&mut next], 1, 1);
+        let report = next.report();
+        let Some(source) = report.tasks.iter().flat_map(|task| &task.sources).find(|source| source.region == "us") else {
+            continue;
+        };
+        // The first is settled already; those after it in order.
+        let Some(oldest) = appended.get(source.next_offset as usize - 4) else { return };
+        let truth = world.now().wall.since_ms(*oldest);
+        assert!(source.lag_ms["acknowledged"] >= truth, "{:?} of {truth}", source.lag_ms);
+    }
+    panic!("never settled");
+}
+
+#[test]
+fn f34_a_heartbeat_whose_predecessor_never_came_tells_of_a_gap_once() {
+    let world = world();
+    let mut worker = world.start();
+    beat(&world, 0, &[]);
+    let first = world.now().wall;
+    world.run(&mut [&mut worker], 1_000);
+    let previous = |at: UnixMs| [(PREVIOUS.to_owned(), MetaValue::Long(at.0))];
+    beat(&world, 0, &previous(first));
+    world.run(&mut [&mut worker], 1_000);
+    assert_eq!(worker.source("us.vector-cdc").gaps, 0, "an unbroken chain");
+    // Of what came in between nothing was mirrored.
+    world.run(&mut [&mut worker], 60_000);
+    beat(&world, 0, &previous(world.now().wall.minus(Duration::from_secs(20))));
+    world.run(&mut [&mut worker], 1_000);
+    assert_eq!(worker.source("us.vector-cdc").gaps, 1);
+}
+
+#[test]
+fn a_peer_whose_clock_is_ahead_is_told_by_its_echoes() {
+    let world = world();
+    let mut worker = world.start();
+    world.run(&mut [&mut worker], 2_000);
+    // Ours of 200 ms ago arrived there 120 ms later, by a clock that is 5 s ahead, as is what it writes now.
+    let sent = world.now().wall.0 - 200;
+    let echo = [
+        (format!("{ECHO_STAMPED_AT}eu"), MetaValue::Long(sent)),
+        (format!("{ECHO_ARRIVED_AT}eu"), MetaValue::Long(sent + 120 + 5_000)),
+    ];
+    beat(&world, 5_000, &echo);
+    world.run(&mut [&mut worker], 100);
+    let [least, most] = worker.source("us.vector-cdc").clock_ahead_ms.expect("an exchange");
+    assert_eq!(most, 5_000 + 120, "as if the way there took nothing");
+    assert!((4_990..=5_000).contains(&least), "{least}");
+}
