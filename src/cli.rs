@@ -3,11 +3,16 @@
 //! Results go to standard output, logs and errors to standard error. Each subcommand has a file: its arguments
 //! as given, and a `run` that turns them into what the library takes.
 
+mod confirm;
 mod dead_letter;
 mod demo;
 mod doctor;
+mod explain;
 mod output;
 mod pages;
+mod past;
+mod rebuild;
+mod rollback;
 mod sim;
 mod topics;
 mod topology;
@@ -66,6 +71,9 @@ enum Command {
     /// Look at changes that could not be applied, and offer them again
     #[command(subcommand, name = "dead-letter")]
     DeadLetter(dead_letter::DeadLetterCommand),
+    Explain(explain::ExplainArgs),
+    Rollback(rollback::RollbackArgs),
+    Rebuild(rebuild::RebuildArgs),
 }
 
 /// The configuration that most commands take.
@@ -115,6 +123,9 @@ impl Command {
             Command::Sim(args) => sim::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::DeadLetter(command) => dead_letter::run(&command),
+            Command::Explain(args) => explain::run(&args),
+            Command::Rollback(args) => rollback::run(&args),
+            Command::Rebuild(args) => rebuild::run(&args),
         }
     }
 }

@@ -2,12 +2,15 @@
 
 use driftless::adapter::embedded::broker::{Broker, TimestampType};
 use driftless::adapter::embedded::stores::KeptStores;
-use driftless::adapter::embedded::vector::{Database, EmbeddedStore};
+use driftless::adapter::embedded::vector::{Database, EmbeddedCollections, EmbeddedStore};
 use driftless::adapter::embedded::{EmbeddedAppender, EmbeddedConsumer, EmbeddedReader};
 use driftless::adapter::system::SystemClock;
 use driftless::base::ids::CollectionId;
+use driftless::ops::append;
 use driftless::port::log::{Appender, GroupConsumer, LogReader, Wake};
-use driftless::record::collection::{CollectionSpec, Collections};
+use driftless::port::vector::VectorStore;
+use driftless::record::collection::{CollectionSpec, Collections, IdKind, IndexKind, Metric};
+use driftless::testing::conformance::generations;
 use driftless::testing::conformance::log::{self, LogUnderTest};
 use driftless::testing::conformance::stores;
 use driftless::testing::conformance::vector::{self, Row};
@@ -93,4 +96,22 @@ fn the_embedded_vector_store_behaves_as_a_vector_store() {
 fn stores_kept_in_memory_keep_what_was_committed() {
     stores::run(&mut || Box::new(KeptStores::new(usize::MAX)));
     stores::run(&mut || Box::new(KeptStores::new(3)));
+}
+
+#[test]
+fn embedded_collections_are_made_swapped_and_dropped() {
+    let spec = CollectionSpec {
+        name: "documents".to_owned(),
+        id: IdKind::Int64,
+        dimension: 2,
+        metric: Metric::L2,
+        index: IndexKind::Auto,
+        auto_create: true,
+    };
+    let collections = Arc::new(Collections::new(vec![spec.clone()]));
+    let database = Database::new(collections, Box::new(SystemClock::start()));
+    let mut open = |collections: Arc<Collections>| -> Box<dyn VectorStore> {
+        Box::new(EmbeddedStore::new(database.clone(), Duration::ZERO, append::wake()).named(collections))
+    };
+    generations::run(&spec, &mut EmbeddedCollections(database.clone()), &mut open);
 }

@@ -1,5 +1,7 @@
 //! The disk store against what really happens to disks and processes.
 
+#![allow(clippy::disallowed_methods, reason = "it runs against a real disk, in real time")]
+
 use driftless::adapter::disk::DiskStores;
 use driftless::base::ids::{CollectionId, Region, RowKey, VectorId};
 use driftless::base::time::UnixMs;

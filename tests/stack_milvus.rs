@@ -3,13 +3,15 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "it runs against real servers, in real time")]
 
-use driftless::adapter::milvus::{MilvusAdmin, MilvusSettings, MilvusStore};
+use driftless::adapter::milvus::{MilvusAdmin, MilvusGenerations, MilvusSettings, MilvusStore};
 use driftless::base::ids::{CollectionId, Region, VectorId};
 use driftless::merge::hlc::Hlc;
 use driftless::merge::version::Version;
+use driftless::ops::append;
 use driftless::port::log::Wake;
 use driftless::port::vector::{RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, VectorStore};
 use driftless::record::collection::{CollectionSpec, Collections, IdKind, IndexKind, Metric};
+use driftless::testing::conformance::generations;
 use driftless::testing::conformance::vector::{Factory, Row, run};
 use milvus::v2::prelude::{ClientV2, ConnectConfig, ReleaseCollectionRequest};
 use std::collections::BTreeMap;
@@ -365,4 +367,25 @@ fn a_probe_tells_acknowledged_from_visible() {
     let seen = milvus.runtime.block_on(milvus.admin().measure_visibility()).expect("measured");
     println!("{seen:?}");
     assert!(seen.visible_max < Duration::from_secs(5), "{seen:?}");
+}
+
+#[test]
+fn collections_are_made_swapped_and_dropped_behind_their_alias() {
+    let Some(milvus) = Milvus::from_environment() else { return };
+    let spec = CollectionSpec {
+        name: fresh("generations"),
+        id: IdKind::Int64,
+        dimension: 2,
+        metric: Metric::L2,
+        index: IndexKind::Hnsw { m: 8, ef_construction: 64 },
+        auto_create: true,
+    };
+    let collections = Arc::new(Collections::new(vec![spec.clone()]));
+    milvus.runtime.block_on(milvus.admin().prepare(&collections)).expect("the collection is there");
+    let mut open = |collections: Arc<Collections>| -> Box<dyn VectorStore> {
+        let handle = milvus.runtime.handle().clone();
+        Box::new(MilvusStore::new(handle, collections, &milvus.settings, append::wake()).expect("settings are good"))
+    };
+    let mut admin = MilvusGenerations::connect(milvus.runtime.handle().clone(), &milvus.settings).expect("Milvus is reached");
+    generations::run(&spec, &mut admin, &mut open);
 }

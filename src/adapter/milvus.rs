@@ -13,6 +13,7 @@ mod admin;
 mod columns;
 mod connection;
 mod fault;
+mod generations;
 mod probe;
 mod read;
 mod schema;
@@ -20,6 +21,7 @@ mod store;
 mod write;
 
 pub use admin::{Finding, MilvusAdmin, Severity};
+pub use generations::MilvusGenerations;
 pub use probe::Visibility;
 pub use read::StoredRow;
 pub use store::MilvusStore;

@@ -1,10 +1,11 @@
 //! `driftless dead-letter list|replay`.
 
+use super::confirm::confirm;
 use super::{ConfigArg, output};
 use crate::adapter::kafka::{KafkaAppender, KafkaLogReader};
 use crate::adapter::system::SystemClock;
 use crate::app::prepare::kafka_settings;
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::exit::Exit;
 use crate::base::time::Clock;
 use crate::config::Config;
@@ -18,7 +19,6 @@ use crate::record::reason::Reason;
 use bytes::Bytes;
 use serde_json::json;
 use std::collections::HashMap;
-use std::io::IsTerminal;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum DeadLetterCommand {
@@ -187,7 +187,7 @@ fn replay(args: &ReplayArgs) -> Result<Exit> {
         decided.iter().filter_map(|(_, decision)| offer(decision)).map(|offer| offer.append.clone()).collect();
     eprintln!("{} to be replayed, {left} left alone", appends.len());
     if !args.dry_run && !appends.is_empty() {
-        confirm(args, appends.len())?;
+        confirm(args.yes, &format!("Replay {} changes?", appends.len()))?;
         let mut appender = KafkaAppender::new(&kafka_settings(&config, 0), append::wake())?;
         append::all(&mut appender, appends)?;
         eprintln!("replayed");
@@ -268,17 +268,4 @@ fn words(decision: &Decision) -> String {
         Decision::ElsewhereOnly(region) => format!("came by a mirror: replay it in region {region}"),
         Decision::StillRefused(why) => format!("would be refused again: {why}"),
     }
-}
-
-fn confirm(args: &ReplayArgs, count: usize) -> Result<()> {
-    if args.yes {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        return Err(Error::refuse("nobody can be asked without a terminal; add --yes to replay, or --dry-run"));
-    }
-    eprint!("Replay {count} changes? [y/N] ");
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(|error| Error::fatal(format!("no answer: {error}")))?;
-    if answer.trim().eq_ignore_ascii_case("y") { Ok(()) } else { Err(Error::retry("not replayed")) }
 }

@@ -46,7 +46,7 @@ fn read_to(
 
 /// A log in memory, for the tests of this layer.
 #[cfg(test)]
-pub(super) mod memory {
+pub(crate) mod memory {
     use super::*;
     use crate::base::time::UnixMs;
     use crate::port::log::{Bounds, TopicDescription};

@@ -1,7 +1,9 @@
 //! The vector store: writes in batches, reads back what it holds, by ids or page by page.
 
+use crate::base::error::Result as AnyResult;
 use crate::base::ids::{CollectionId, VectorId};
 use crate::merge::version::Version;
+use crate::record::collection::CollectionSpec;
 use std::sync::Arc;
 
 /// Rows of one collection, in columns: `vectors` is one slab of `rows × dimension` floats, ready to be sent.
@@ -99,4 +101,22 @@ pub trait VectorStore: Send {
 
     /// Moves the responses that have come in to `responses`. Does not block.
     fn poll(&mut self, responses: &mut Vec<StoreResponse>);
+}
+
+/// Looking after whole collections, for commands: each call waits for its answer, and fails with
+/// [`Remedy::Retry`](crate::base::error::Remedy::Retry) where the store cannot be reached.
+pub trait VectorAdmin {
+    /// The physical collection that an alias stands for; none if there is no such alias.
+    fn alias(&mut self, name: &str) -> AnyResult<Option<String>>;
+
+    /// Physical collections, by name.
+    fn collections(&mut self) -> AnyResult<Vec<String>>;
+
+    /// Makes an empty one that takes rows like `spec`'s, indexed and loaded.
+    fn create(&mut self, physical: &str, spec: &CollectionSpec) -> AnyResult<()>;
+
+    /// From when this returns on, requests that name the alias go to this collection.
+    fn point_alias(&mut self, name: &str, physical: &str) -> AnyResult<()>;
+
+    fn drop_collection(&mut self, physical: &str) -> AnyResult<()>;
 }

@@ -34,7 +34,7 @@ impl Processor for Admit {
     }
 }
 
-fn inadmissible(lateness_ms: i64, max_lateness_ms: i64) -> Option<Rejection> {
+pub(crate) fn inadmissible(lateness_ms: i64, max_lateness_ms: i64) -> Option<Rejection> {
     if lateness_ms < -EARLY_MS_MAX {
         let detail = format!(
             "stamped {} ms ahead of its append, at most {EARLY_MS_MAX} is admitted: check the producer's clock and unit",
@@ -52,7 +52,7 @@ fn inadmissible(lateness_ms: i64, max_lateness_ms: i64) -> Option<Rejection> {
 }
 
 /// Does the record carry its canonical id as the key, and lie in that key's partition?
-fn well_keyed(change: &Change, partitions: i32) -> bool {
+pub(crate) fn well_keyed(change: &Change, partitions: i32) -> bool {
     let mut buffer = [0; ID_TEXT_BYTES];
     let id = change.key.id.text(&mut buffer).as_bytes();
     change.record.key.as_deref() == Some(id) && change.record.partition == partition_for_key(id, partitions)

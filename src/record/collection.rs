@@ -48,6 +48,16 @@ pub const HLC_COLUMN: &str = "_hlc";
 pub const ORIGIN_COLUMN: &str = "_origin";
 pub const SEQUENCE_COLUMN: &str = "_seq";
 
+/// The physical collection behind an alias: `<name>__g1` at first, the next number with each rebuild.
+pub fn physical_name(alias: &str, generation: u32) -> String {
+    format!("{alias}__g{generation}")
+}
+
+/// Which generation of the alias a physical collection is; none if its name says nothing of the kind.
+pub fn generation_of(alias: &str, physical: &str) -> Option<u32> {
+    physical.strip_prefix(alias)?.strip_prefix("__g")?.parse().ok()
+}
+
 /// The longest encoded metadata of one row, as JSON.
 pub const METADATA_BYTES_MAX: usize = 32 * 1024;
 /// The longest origin, in bytes (the `_origin` column's length).
@@ -77,6 +87,13 @@ impl Collections {
 
     pub fn iter(&self) -> impl Iterator<Item = (CollectionId, &CollectionSpec)> {
         self.specs.iter().enumerate().map(|(index, spec)| (CollectionId(index as u16), spec))
+    }
+
+    /// The same but for one collection's name: how a physical collection is reached without its alias.
+    pub fn with_name(&self, collection: CollectionId, name: &str) -> Self {
+        let mut specs = self.specs.clone();
+        specs[collection.index()].name = name.to_owned();
+        Self::new(specs)
     }
 
     pub fn len(&self) -> usize {

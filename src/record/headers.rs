@@ -9,6 +9,10 @@ pub const PARTITION: &str = "driftless.partition";
 pub const OFFSET: &str = "driftless.offset";
 /// Also on records of the vectors changelog: the append time at the origin, which the copy would lose.
 pub const APPENDED_AT: &str = "driftless.appended_at";
+/// On records of the vectors changelog: the region where the change was accepted, and whose registry knows its schema.
+pub const ORIGIN: &str = "driftless.origin";
+/// On changes that a roll-back wrote: the instant that it went back to, in Unix ms.
+pub const ROLLED_BACK_TO: &str = "driftless.rolled_back_to";
 /// On conflicts: the version that won.
 pub const WINNER: &str = "driftless.winner";
 

@@ -66,6 +66,7 @@ impl RestorerHandle {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "there are as many of them as tasks")]
 enum Job {
     Restore(Box<Restore>),
     Other(Request),

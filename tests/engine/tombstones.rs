@@ -1,11 +1,11 @@
 //! Deletes stay deletes: tombstones go only when no admissible change can be older.
 
 use crate::oracle::{dead_letters, last_of};
+use crate::pair::Pair;
 use crate::worker::Worker;
-use crate::world::{DOCUMENTS, EPOCH_MS, HandClock, World, change, row_id};
+use crate::world::{DOCUMENTS, EPOCH_MS, World, change, row_id};
 use bytes::Bytes;
 use driftless::adapter::embedded::broker::Message;
-use driftless::adapter::embedded::mirror::MirrorLink;
 use driftless::adapter::embedded::schema::OUR_SCHEMA_ID;
 use driftless::base::ids::{Region, TopicPartition};
 use driftless::base::time::UnixMs;
@@ -145,47 +145,9 @@ fn a_tombstone_that_is_not_below_the_floor_is_kept_over_a_restart() {
     assert_eq!(next.task("0_0").entries, 1);
 }
 
-/// Two regions with links both ways, stepped together.
-struct Pair {
-    worlds: [World; 2],
-    links: [MirrorLink; 2],
-}
-
-impl Pair {
-    fn new() -> Self {
-        let clock = HandClock::default();
-        let worlds = [("eu", "us"), ("us", "eu")].map(|(region, peer)| {
-            let mut world = World::of(region, &["eu", "us"], 1, 1, clock.clone());
-            world.settings.max_lateness = LATENESS;
-            world.settings.task.heartbeat_interval = Duration::from_secs(1);
-            world.create_mirror(peer, 1);
-            world
-        });
-        let link = |from: &World, to: &World| {
-            let (delay, never) = (Duration::from_millis(30), Duration::from_secs(1_000_000));
-            MirrorLink::new(from.broker.clone(), to.broker.clone(), from.settings.region.clone(), delay, never)
-        };
-        let links = [link(&worlds[0], &worlds[1]), link(&worlds[1], &worlds[0])];
-        Self { worlds, links }
-    }
-
-    fn run(&mut self, workers: &mut [Worker; 2], ms: u64) {
-        for _ in 0..ms / 100 {
-            self.worlds[0].clock.advance(100);
-            for link in &mut self.links {
-                link.step(self.worlds[0].now()).unwrap();
-            }
-            for (world, worker) in self.worlds.iter().zip(workers.iter_mut()) {
-                worker.round(world.now());
-                worker.round(world.now());
-            }
-        }
-    }
-}
-
 #[test]
 fn f70_a_tombstone_forgotten_here_before_the_peer_sees_the_delete_brings_nothing_back_anywhere() {
-    let mut pair = Pair::new();
+    let mut pair = Pair::new(1, LATENESS);
     let mut workers = [pair.worlds[0].start(), pair.worlds[1].start()];
     pair.run(&mut workers, 2_000);
     let update = pair.worlds[1].upsert("us", 1, 2_000, 0.1);

@@ -3,12 +3,15 @@
 //!
 //! A [`Database`] is one region's Milvus and alone owns the rows; an [`EmbeddedStore`] is a client of it.
 
+use crate::base::error::Error;
 use crate::base::ids::{CollectionId, VectorId};
 use crate::base::time::Clock;
 use crate::merge::version::Version;
 use crate::port::log::Wake;
-use crate::port::vector::{Page, RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, StoredVersion, VectorStore};
-use crate::record::collection::Collections;
+use crate::port::vector::{
+    Page, RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, StoredVersion, VectorAdmin, VectorStore,
+};
+use crate::record::collection::{CollectionSpec, Collections, physical_name};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +31,9 @@ pub type WriteCheck = Box<dyn FnMut(CollectionId, &RowBatch) -> Result<(), Store
 
 struct State {
     clock: Box<dyn Clock>,
-    rows: BTreeMap<CollectionId, BTreeMap<VectorId, StoredRow>>,
+    /// By the physical collections' names.
+    rows: BTreeMap<String, BTreeMap<VectorId, StoredRow>>,
+    aliases: BTreeMap<String, String>,
     written_at: u64,
     check: Option<WriteCheck>,
     /// When a client has a reply to fetch.
@@ -42,18 +47,20 @@ pub struct Database {
 
 impl Database {
     pub fn new(collections: Arc<Collections>, clock: Box<dyn Clock>) -> Arc<Self> {
-        let rows = collections.iter().map(|(id, _)| (id, BTreeMap::new())).collect();
-        let state = State { clock, rows, written_at: 0, check: None, alarms: Vec::new() };
+        let first = |name: &str| physical_name(name, 1);
+        let rows = collections.iter().map(|(_, spec)| (first(&spec.name), BTreeMap::new())).collect();
+        let aliases = collections.iter().map(|(_, spec)| (spec.name.clone(), first(&spec.name))).collect();
+        let state = State { clock, rows, aliases, written_at: 0, check: None, alarms: Vec::new() };
         Arc::new(Self { collections, state: Mutex::new(state) })
     }
 
     /// Everything that a collection holds, by id.
     pub fn scan(&self, collection: CollectionId) -> BTreeMap<VectorId, StoredRow> {
-        self.lock().rows.get(&collection).cloned().unwrap_or_default()
+        self.name_of(collection).and_then(|name| self.lock().rows(name).cloned()).unwrap_or_default()
     }
 
     pub fn rows(&self, collection: CollectionId) -> usize {
-        self.lock().rows.get(&collection).map_or(0, BTreeMap::len)
+        self.name_of(collection).and_then(|name| self.lock().rows(name).map(BTreeMap::len)).unwrap_or(0)
     }
 
     pub fn check_writes_with(&self, check: Option<WriteCheck>) {
@@ -82,10 +89,12 @@ impl Database {
         }
     }
 
-    fn answer(&self, collection: CollectionId, request: &StoreRequest) -> Result<StoreReply, StoreError> {
+    /// `name` is an alias, or a physical collection's.
+    fn answer(&self, collection: CollectionId, name: &str, request: &StoreRequest) -> Result<StoreReply, StoreError> {
         let mut state = self.lock();
-        let State { rows, check, written_at, .. } = &mut *state;
-        let rows = rows.get_mut(&collection).ok_or_else(|| StoreError::Unavailable("collection not found".to_owned()))?;
+        let State { rows, aliases, check, written_at, .. } = &mut *state;
+        let physical = aliases.get(name).map_or(name, String::as_str);
+        let rows = rows.get_mut(physical).ok_or_else(|| StoreError::Unavailable("collection not found".to_owned()))?;
         match request {
             StoreRequest::Write(batch) => {
                 if let Some(check) = check {
@@ -101,8 +110,54 @@ impl Database {
         }
     }
 
+    fn name_of(&self, collection: CollectionId) -> Option<&str> {
+        self.collections.iter().find(|(id, _)| *id == collection).map(|(_, spec)| spec.name.as_str())
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn rows(&self, name: &str) -> Option<&BTreeMap<VectorId, StoredRow>> {
+        self.rows.get(self.aliases.get(name).map_or(name, String::as_str))
+    }
+}
+
+/// A client that looks after whole collections.
+pub struct EmbeddedCollections(pub Arc<Database>);
+
+impl VectorAdmin for EmbeddedCollections {
+    fn alias(&mut self, name: &str) -> Result<Option<String>, Error> {
+        Ok(self.0.lock().aliases.get(name).cloned())
+    }
+
+    fn collections(&mut self) -> Result<Vec<String>, Error> {
+        Ok(self.0.lock().rows.keys().cloned().collect())
+    }
+
+    fn create(&mut self, physical: &str, _spec: &CollectionSpec) -> Result<(), Error> {
+        self.0.lock().rows.entry(physical.to_owned()).or_default();
+        Ok(())
+    }
+
+    fn point_alias(&mut self, name: &str, physical: &str) -> Result<(), Error> {
+        let mut state = self.0.lock();
+        if !state.rows.contains_key(physical) {
+            return Err(Error::refuse(format!("there is no collection {physical}; create it first")));
+        }
+        state.aliases.insert(name.to_owned(), physical.to_owned());
+        Ok(())
+    }
+
+    fn drop_collection(&mut self, physical: &str) -> Result<(), Error> {
+        let mut state = self.0.lock();
+        if let Some((alias, _)) = state.aliases.iter().find(|(_, target)| *target == physical) {
+            return Err(Error::refuse(format!("{physical} is what the alias {alias} stands for")));
+        }
+        state.rows.remove(physical);
+        Ok(())
     }
 }
 
@@ -160,6 +215,7 @@ struct Pending {
 
 pub struct EmbeddedStore {
     database: Arc<Database>,
+    collections: Arc<Collections>,
     latency: Duration,
     wake: Wake,
     pending: VecDeque<Pending>,
@@ -168,7 +224,13 @@ pub struct EmbeddedStore {
 impl EmbeddedStore {
     /// A request is carried out and answered by the first poll that comes at least `latency` after it.
     pub fn new(database: Arc<Database>, latency: Duration, wake: Wake) -> Self {
-        Self { database, latency, wake, pending: VecDeque::new() }
+        let collections = database.collections.clone();
+        Self { database, collections, latency, wake, pending: VecDeque::new() }
+    }
+
+    /// Under these names, which may be those of physical collections.
+    pub fn named(self, collections: Arc<Collections>) -> Self {
+        Self { collections, ..self }
     }
 }
 
@@ -191,7 +253,8 @@ impl VectorStore for EmbeddedStore {
         let at = self.database.lock().clock.now().monotonic;
         let due = self.pending.partition_point(|pending| pending.due <= at);
         for pending in self.pending.drain(..due) {
-            let outcome = self.database.answer(pending.collection, &pending.request);
+            let name = &self.collections.get(pending.collection).name;
+            let outcome = self.database.answer(pending.collection, name, &pending.request);
             responses.push(StoreResponse { token: pending.token, outcome });
         }
     }

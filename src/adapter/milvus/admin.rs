@@ -142,17 +142,10 @@ impl MilvusAdmin {
     }
 
     async fn standing(&self, name: &str) -> Result<Standing> {
-        let request = DescribeCollectionRequest::builder().collection_name(name).build().map_err(asking("the collection"))?;
-        match self.client.describe_collection(request).await {
-            Ok(response) => {
-                let found = response.description();
-                // Asked for an alias, 2.3 repeats it as the collection's name and tells the truth in the list.
-                let is_alias = found.get_collection_name() != name || found.get_aliases().iter().any(|alias| alias == name);
-                Ok(if is_alias { Standing::Alias(Box::new(found.clone())) } else { Standing::Collection })
-            }
-            Err(error) if is_absence(&error, COLLECTION_NOT_FOUND, LEGACY_COLLECTION_NOT_EXISTS) => Ok(Standing::Nothing),
-            Err(error) => Err(asking(name)(error)),
-        }
+        let Some(found) = self.describe(name).await? else { return Ok(Standing::Nothing) };
+        // Asked for an alias, 2.3 repeats it as the collection's name and tells the truth in the list.
+        let is_alias = found.get_collection_name() != name || found.get_aliases().iter().any(|alias| alias == name);
+        Ok(if is_alias { Standing::Alias(Box::new(found)) } else { Standing::Collection })
     }
 
     /// What stands there against what the configuration says.
@@ -183,16 +176,7 @@ impl MilvusAdmin {
     async fn create(&self, spec: &CollectionSpec) -> Result<()> {
         let physical = first_generation(&spec.name);
         let doing = |what: &str| format!("creating the {what} of collection {}", spec.name);
-        if let Standing::Nothing = self.standing(&physical).await? {
-            let request = CreateCollectionRequest::builder().collection_name(&physical).schema(schema_of(spec)).build();
-            let request = request.map_err(asking(&doing("schema")))?;
-            self.client.create_collection(request).await.map_err(asking(&doing("schema")))?;
-        }
-        if self.vector_index(&physical).await?.is_none() {
-            let request = CreateIndexRequest::builder().collection_name(&physical).index_param(index_of(spec)).sync(false);
-            let request = request.build().map_err(asking(&doing("index")))?;
-            self.client.create_index(request).await.map_err(asking(&doing("index")))?;
-        }
+        self.create_physical(&physical, spec).await?;
         let request = CreateAliasRequest::builder().collection_name(&physical).alias(&spec.name).build();
         let created = self.client.create_alias(request.map_err(asking(&doing("alias")))?).await;
         match (created, self.standing(&spec.name).await?) {
@@ -201,13 +185,50 @@ impl MilvusAdmin {
         }
     }
 
+    /// The collection itself with its index, without an alias.
+    pub(super) async fn create_physical(&self, physical: &str, spec: &CollectionSpec) -> Result<()> {
+        let doing = |what: &str| format!("creating the {what} of {physical}");
+        if let Standing::Nothing = self.standing(physical).await? {
+            let request = CreateCollectionRequest::builder().collection_name(physical).schema(schema_of(spec)).build();
+            let request = request.map_err(asking(&doing("schema")))?;
+            self.client.create_collection(request).await.map_err(asking(&doing("schema")))?;
+        }
+        if self.vector_index(physical).await?.is_none() {
+            let request = CreateIndexRequest::builder().collection_name(physical).index_param(index_of(spec)).sync(false);
+            let request = request.build().map_err(asking(&doing("index")))?;
+            self.client.create_index(request).await.map_err(asking(&doing("index")))?;
+        }
+        Ok(())
+    }
+
+    /// The collection that the alias stands for, if it is an alias.
+    pub(super) async fn behind(&self, alias: &str) -> Result<Option<CollectionDesc>> {
+        match self.standing(alias).await? {
+            Standing::Alias(found) => Ok(Some(*found)),
+            Standing::Nothing | Standing::Collection => Ok(None),
+        }
+    }
+
+    pub(super) async fn describe(&self, name: &str) -> Result<Option<CollectionDesc>> {
+        let request = DescribeCollectionRequest::builder().collection_name(name).build().map_err(asking("the collection"))?;
+        match self.client.describe_collection(request).await {
+            Ok(response) => Ok(Some(response.description().clone())),
+            Err(error) if is_absence(&error, COLLECTION_NOT_FOUND, LEGACY_COLLECTION_NOT_EXISTS) => Ok(None),
+            Err(error) => Err(asking(name)(error)),
+        }
+    }
+
+    pub(super) fn client(&self) -> &ClientV2 {
+        &self.client
+    }
+
     async fn load_state(&self, name: &str) -> Result<LoadState> {
         let request = GetLoadStateRequest::builder().collection_name(name).build().map_err(asking("the load state"))?;
         Ok(self.client.get_load_state(request).await.map_err(asking("the load state"))?.state())
     }
 
     /// Asks for it to be loaded; with `sync`, and waits until it is.
-    async fn load(&self, name: &str, sync: bool) -> Result<()> {
+    pub(super) async fn load(&self, name: &str, sync: bool) -> Result<()> {
         if self.load_state(name).await? == LoadState::Loaded {
             return Ok(());
         }
@@ -280,7 +301,7 @@ fn not_connected(settings: &MilvusSettings, error: &SdkError) -> Error {
 }
 
 /// An error of the SDK with what was being asked. Milvus may answer otherwise later, but not to a bad request.
-fn asking(what: &str) -> impl Fn(SdkError) -> Error {
+pub(super) fn asking(what: &str) -> impl Fn(SdkError) -> Error {
     move |error| match error {
         SdkError::Validation(_) | SdkError::Conversion(_) => Error::refuse(format!("asking Milvus {what}: {error}")),
         _ => Error::retry(format!("asking Milvus {what}: {error}")),

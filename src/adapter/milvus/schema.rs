@@ -3,7 +3,7 @@
 use super::admin::{Finding, Severity};
 use crate::record::collection::{
     CollectionSpec, HLC_COLUMN, ID_COLUMN, IdKind, IndexKind, Metric, ORIGIN_BYTES_MAX, ORIGIN_COLUMN, SEQUENCE_COLUMN,
-    VECTOR_COLUMN,
+    VECTOR_COLUMN, physical_name,
 };
 use milvus::v2::prelude::{
     CollectionDesc, CollectionSchema, DataType, FieldSchema, IndexDesc, IndexParam, IndexType, MetricType,
@@ -16,7 +16,7 @@ const OTHER_NAME: &str = "configure another name, so that a collection that fits
 
 /// The physical collection's name while it has never been rebuilt. Clients and changes name the alias.
 pub(super) fn first_generation(alias: &str) -> String {
-    format!("{alias}__g1")
+    physical_name(alias, 1)
 }
 
 pub(super) fn schema_of(spec: &CollectionSpec) -> CollectionSchema {

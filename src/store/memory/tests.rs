@@ -54,9 +54,9 @@ fn a_store_grows_by_small_steps() {
     let mut store = store_of(IdKind::Uuid);
     let mut steps = Vec::new();
     let mut before = store.memory_bytes();
+    // A segment is no more than a hundredth from here on.
     for percent in 0.. {
-        // One percent more keys each time.
-        let wanted = (20_000.0 * 1.01f64.powi(percent)) as u64;
+        let wanted = (100_000.0 * 1.01f64.powi(percent)) as u64;
         if wanted > 400_000 {
             break;
         }

@@ -178,11 +178,8 @@ impl Image {
 
     fn apply_progress(&mut self, record: &RawRecord) -> Result<()> {
         match record.value.as_deref().map(Progress::decode) {
-            Some(Ok(progress)) => {
-                if self.progress.as_ref().is_none_or(|held| progress.epoch >= held.epoch) {
-                    self.progress = Some(progress);
-                }
-            }
+            Some(Ok(progress)) if self.progress.as_ref().is_some_and(|held| progress.epoch < held.epoch) => {}
+            Some(Ok(progress)) => self.progress = Some(progress),
             Some(Err(error @ ProgressError::UnknownFormat(_))) => return Err(Error::refuse(error)),
             Some(Err(error)) => {
                 tracing::error!(topic = %record.topic, partition = record.partition, offset = record.offset, %error, "a progress record can't be read");

@@ -180,7 +180,10 @@ impl StreamTask {
         let item = self.items.get(id);
         let key = row_key::encode(&item.key, &self.context.collections);
         let (value, headers) = match &item.kind {
-            Kind::Winner { record, .. } => (record.value.clone(), vec![appended_at(record)]),
+            Kind::Winner { record, entry } => {
+                let origin = text_header(headers::ORIGIN, entry.version.origin.as_str());
+                (record.value.clone(), vec![appended_at(record), origin])
+            }
             Kind::Forgetting { entry } => (None, vec![forgotten(entry)]),
             Kind::Reassertion { .. } | Kind::Plain { .. } => return,
         };

@@ -46,7 +46,13 @@ fn version(hlc: u64) -> Version {
 
 pub fn entry(hlc: u64) -> Entry {
     let vector_offset = hlc as i64;
-    Entry { version: version(hlc), content_hash: ContentHash(9), vector_offset, tombstone: hlc % 2 == 0, refused: hlc % 3 == 0 }
+    Entry {
+        version: version(hlc),
+        content_hash: ContentHash(9),
+        vector_offset,
+        tombstone: hlc.is_multiple_of(2),
+        refused: hlc.is_multiple_of(3),
+    }
 }
 
 /// An opened store of which nothing was dropped.

@@ -122,6 +122,13 @@ pub(super) struct WorkerParts<'a> {
     pub random: SplitMix64,
 }
 
+fn stores_on(disk: Option<&KeptStores>) -> Arc<dyn Stores> {
+    match disk {
+        Some(disk) => Arc::new(disk.clone()),
+        None => Arc::new(MemoryStores),
+    }
+}
+
 impl SimWorker {
     pub fn start(parts: WorkerParts<'_>) -> Self {
         let WorkerParts { id, region, settings, topology, timeline, registries, disk, mut random, .. } = parts;
@@ -130,10 +137,8 @@ impl SimWorker {
         let clock = NodeClock::new(&timeline, skew_ms);
         let interrupt = Interrupt::new(clock.clone());
         let woken = Arc::new(AtomicBool::new(false));
-        let wake: Wake = {
-            let woken = woken.clone();
-            Arc::new(move || woken.store(true, Ordering::Relaxed))
-        };
+        let flag = woken.clone();
+        let wake: Wake = Arc::new(move || flag.store(true, Ordering::Relaxed));
         let log = LogLine::new(LogParts {
             broker: region.broker.clone(),
             weather: region.log_weather.clone(),
@@ -173,7 +178,7 @@ impl SimWorker {
             appender: Box::new(SimAppender { line: lines.log.clone(), now: timeline.clone() }),
             vectors: Box::new(SimStore { line: lines.store.clone(), now: timeline.clone() }),
             schemas: Box::new(SimSchemas::new(registries)),
-            stores: disk.clone().map_or_else(|| Arc::new(MemoryStores) as Arc<dyn Stores>, |disk| Arc::new(disk)),
+            stores: stores_on(disk.as_ref()),
             clock: Box::new(clock.clone()),
         };
         Self {

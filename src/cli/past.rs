@@ -1,0 +1,199 @@
+//! What the commands that look at the past have in common: the region's clients, the line that says how far it is,
+//! Ctrl-C.
+
+use crate::adapter::kafka::{KafkaLogReader, KafkaSettings};
+use crate::adapter::milvus::MilvusStore;
+use crate::adapter::system::{CtrlC, SystemClock};
+use crate::app::prepare::{kafka_settings, milvus_settings};
+use crate::base::error::{Error, Result};
+use crate::base::exit::Exit;
+use crate::base::ids::CollectionId;
+use crate::base::time::UnixMs;
+use crate::config::Config;
+use crate::ops::append;
+use crate::ops::history::schemas::EveryRegistry;
+use crate::ops::history::{History, Setting};
+use crate::ops::work::{Told, Work};
+use crate::port::admin::RegistryAdmin;
+use crate::port::vector::VectorStore;
+use crate::record::collection::Collections;
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+
+/// How often a line is written where lines stay.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// One region's clients.
+pub struct Past {
+    pub config: Config,
+    pub setting: Setting,
+    pub kafka: KafkaSettings,
+    pub reader: KafkaLogReader,
+    pub schemas: EveryRegistry,
+    pub runtime: Runtime,
+    pub clock: SystemClock,
+    interrupted: Arc<AtomicBool>,
+    _ctrl_c: CtrlC,
+}
+
+impl Past {
+    pub fn open(config: Config) -> Result<Self> {
+        let kafka = kafka_settings(&config, 0);
+        let mut registries: BTreeMap<_, Box<dyn RegistryAdmin>> = BTreeMap::new();
+        for region in config.regions.keys() {
+            registries.insert(region.clone(), Box::new(config.registry_client(region)?));
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(|error| Error::fatal(format!("no threads for Milvus' client: {error}")))?;
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let ctrl_c = {
+            let (interrupted, caller) = (interrupted.clone(), std::thread::current());
+            CtrlC::listen(move || {
+                interrupted.store(true, Ordering::Relaxed);
+                caller.unpark();
+            })
+        };
+        Ok(Self {
+            setting: Setting {
+                region: config.region.clone(),
+                peers: config.peers(),
+                names: config.topics(),
+                partitions: config.partitions,
+                collections: config.collections.clone(),
+                max_lateness_ms: i64::try_from(config.max_lateness.as_millis()).unwrap_or(i64::MAX),
+            },
+            reader: KafkaLogReader::new(&kafka)?,
+            schemas: EveryRegistry::new(registries),
+            clock: SystemClock::start(),
+            _ctrl_c: ctrl_c.map_err(|error| Error::fatal(format!("Ctrl-C cannot be listened to: {error}")))?,
+            kafka,
+            runtime,
+            interrupted,
+            config,
+        })
+    }
+
+    /// Rows of these collections; their names may be those of physical ones.
+    pub fn store(&self, collections: Arc<Collections>) -> Result<MilvusStore> {
+        MilvusStore::new(self.runtime.handle().clone(), collections, &milvus_settings(&self.config), append::wake())
+    }
+
+    /// The same for later, under whatever names.
+    pub fn opener(&self) -> impl FnMut(Arc<Collections>) -> Result<Box<dyn VectorStore>> + 'static {
+        let (handle, settings) = (self.runtime.handle().clone(), milvus_settings(&self.config));
+        move |collections| {
+            let store = MilvusStore::new(handle.clone(), collections, &settings, append::wake())?;
+            Ok(Box::new(store))
+        }
+    }
+
+    pub fn collection(&self, name: &str) -> Result<CollectionId> {
+        self.setting.collections.find(name).ok_or_else(|| {
+            let known: Vec<&str> = self.setting.collections.iter().map(|(_, spec)| spec.name.as_str()).collect();
+            Error::refuse(format!("collection {name:?} is not in the configuration; it has {}", known.join(", ")))
+        })
+    }
+
+    /// Does the work with the progress line; an interruption is told apart from a failure.
+    pub fn work(&mut self, act: impl FnOnce(&mut History<'_>, &mut Work<'_>, &Config) -> Result<Exit>) -> Result<Exit> {
+        let (mut line, clock, interrupted) = (Line::default(), self.clock, self.interrupted.clone());
+        let mut tell = |told| line.tell(told);
+        let mut pause = |span| std::thread::park_timeout(span);
+        let mut work = Work::new(&clock, &interrupted, &mut tell, &mut pause);
+        let mut history = History { setting: &self.setting, reader: &mut self.reader, schemas: &mut self.schemas };
+        let outcome = act(&mut history, &mut work, &self.config);
+        line.clear();
+        match outcome {
+            Err(error) if interrupted.load(Ordering::Relaxed) => {
+                eprintln!("driftless: {error}");
+                Ok(Exit::INTERRUPTED)
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+/// The line at the bottom of standard error: rewritten on a terminal, now and then a new one elsewhere.
+#[derive(Default)]
+struct Line {
+    written: bool,
+    last: Option<Instant>,
+}
+
+impl Line {
+    fn tell(&mut self, told: Told) {
+        let terminal = std::io::stderr().is_terminal();
+        match told {
+            Told::Pace(pace) => self.passing(terminal, &pace.to_string()),
+            Told::Waiting(what) => self.passing(terminal, &what),
+            // Of a stage that took no time nobody needs to hear where lines stay.
+            Told::Ended(pace) if terminal || pace.elapsed >= Duration::from_secs(1) => self.lasting(&pace.to_string()),
+            Told::Ended(_) => {}
+            Told::Note(text) => self.lasting(&text),
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "how often a line is printed, at the rim")]
+    fn passing(&mut self, terminal: bool, text: &str) {
+        if terminal {
+            eprint!("\r\x1b[K{text}");
+            self.written = true;
+        } else if self.last.is_none_or(|last| last.elapsed() >= LINE_INTERVAL) {
+            eprintln!("{text}");
+            self.last = Some(Instant::now());
+        }
+    }
+
+    fn lasting(&mut self, text: &str) {
+        self.clear();
+        eprintln!("{text}");
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.written) {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+/// An instant as RFC 3339 has it: `2026-07-28T10:15:00Z`, or with an offset, `2026-07-28T12:15:00+02:00`.
+pub fn parse_instant(text: &str) -> std::result::Result<UnixMs, String> {
+    let wrong = || format!("{text:?} is no instant; write it as 2026-07-28T10:15:00Z or 2026-07-28T12:15:00+02:00");
+    let (local, offset_ms) = match text.rfind(['+', '-']).filter(|at| *at > "2026-07-28T".len()) {
+        None => (text.to_owned(), 0),
+        Some(at) => (format!("{}Z", &text[..at]), offset_ms(&text[at..]).ok_or_else(wrong)?),
+    };
+    let instant = humantime::parse_rfc3339(&local).map_err(|_| wrong())?;
+    let since_epoch = instant.duration_since(std::time::UNIX_EPOCH).map_err(|_| wrong())?;
+    Ok(UnixMs(i64::try_from(since_epoch.as_millis()).map_err(|_| wrong())? - offset_ms))
+}
+
+/// `+02:00`
+fn offset_ms(text: &str) -> Option<i64> {
+    let (hours, minutes) = text.get(1..)?.split_once(':')?;
+    let minutes = hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?;
+    Some(if text.starts_with('-') { -minutes } else { minutes } * 60_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instant_is_read_with_or_without_an_offset() {
+        let utc = parse_instant("2026-07-28T10:15:00.250Z").unwrap();
+        assert_eq!(utc.0 % 1_000, 250);
+        assert_eq!(parse_instant("2026-07-28T12:15:00.250+02:00"), Ok(utc));
+        assert_eq!(parse_instant("2026-07-28T05:45:00.250-04:30"), Ok(utc));
+        for wrong in ["", "yesterday", "2026-07-28", "2026-07-28T10:15:00", "2026-07-28T10:15:00+2", "1960-01-01T00:00:00Z"] {
+            assert!(parse_instant(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! A collection made anew from the changelog while the worker goes on and readers look on.
+
+use crate::oracle::assert_oracle;
+use crate::past::Desk;
+use crate::worker::Worker;
+use crate::world::{DOCUMENTS, EPOCH_MS, World, row_id};
+use driftless::adapter::embedded::vector::{Database, EmbeddedCollections, EmbeddedStore};
+use driftless::base::error::Result;
+use driftless::base::ids::CollectionId;
+use driftless::base::time::UnixMs;
+use driftless::ops::append;
+use driftless::ops::job::JobFile;
+use driftless::ops::rebuild::{self, Rebuild, Rebuilt};
+use driftless::ops::work::Told;
+use driftless::port::vector::{StoreRequest, StoreResponse, VectorAdmin, VectorStore};
+use driftless::record::collection::Collections;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+struct Scene {
+    folder: tempfile::TempDir,
+    stage: RefCell<(World, Worker)>,
+    desk: Desk,
+    database: Arc<Database>,
+}
+
+/// What happens when something is told.
+type OnTold<'a> = &'a mut dyn FnMut(&Scene, &Told);
+
+impl Scene {
+    fn new() -> Self {
+        let mut world = World::new(2);
+        let mut worker = world.start();
+        for id in 0..50 {
+            world.upsert("eu", id, 0, 1.0);
+        }
+        world.settle(&mut [&mut worker]);
+        for id in 0..10 {
+            world.upsert("us", id, 10, 2.0);
+            world.delete("eu", 40 + id, 20);
+        }
+        world.settle(&mut [&mut worker]);
+        let (desk, database) = (Desk::of(&world), world.database.clone());
+        Self { folder: tempfile::tempdir().unwrap(), stage: RefCell::new((world, worker)), desk, database }
+    }
+
+    fn file(&self) -> JobFile {
+        JobFile::of(self.folder.path(), "rebuild", "documents")
+    }
+
+    fn alias(&self) -> String {
+        EmbeddedCollections(self.database.clone()).alias("documents").unwrap().unwrap()
+    }
+
+    /// The worker goes on.
+    fn run(&self, ms: u64) {
+        let (world, worker) = &mut *self.stage.borrow_mut();
+        world.run(&mut [worker], ms);
+    }
+
+    fn rebuild(&self, at: Option<UnixMs>, on_told: OnTold<'_>) -> Result<Rebuilt> {
+        let database = self.database.clone();
+        let mut open = |collections: Arc<Collections>| -> Result<Box<dyn VectorStore>> {
+            Ok(Box::new(EmbeddedStore::new(database.clone(), Duration::ZERO, append::wake()).named(collections)))
+        };
+        self.rebuild_into(&mut open, at, on_told)
+    }
+
+    fn rebuild_into<'a>(&self, open: &'a mut rebuild::OpenStore<'a>, at: Option<UnixMs>, on_told: OnTold<'_>) -> Result<Rebuilt> {
+        let (mut admin, file) = (EmbeddedCollections(self.database.clone()), self.file());
+        let mut tell = |told| on_told(self, &told);
+        self.desk.work(&mut |span| self.run(span.as_millis() as u64), &mut tell, |history, work| {
+            let patience = Duration::from_secs(20);
+            let mut rebuild = Rebuild { collection: DOCUMENTS, admin: &mut admin, open, file: &file, patience };
+            match at {
+                Some(at) => rebuild.run_at(at, history, work),
+                None => rebuild.run(history, work),
+            }
+        })
+    }
+
+    fn assert_oracle(&self, when: &str) {
+        let (world, worker) = &mut *self.stage.borrow_mut();
+        world.settle(&mut [worker]);
+        assert_oracle(world, &[], when);
+    }
+}
+
+fn ended(told: &Told, stage: &str) -> bool {
+    matches!(told, Told::Ended(pace) if pace.stage.starts_with(stage))
+}
+
+#[test]
+fn a_collection_is_made_anew_and_what_is_written_meanwhile_is_in_it() {
+    let scene = Scene::new();
+    let rebuilt = scene
+        .rebuild(None, &mut |scene, told| {
+            if ended(told, "filling") {
+                let (world, _) = &mut *scene.stage.borrow_mut();
+                for id in 20..30 {
+                    world.upsert("eu", id, 30, 3.0);
+                }
+                world.delete("us", 1, 30);
+                world.upsert("us", 70, 30, 3.0);
+            }
+            if ended(told, "verifying") {
+                scene.run(500);
+            }
+        })
+        .unwrap();
+    assert_eq!((rebuilt.new.as_str(), rebuilt.old.as_deref()), ("documents__g2", Some("documents__g1")));
+    assert_eq!((rebuilt.rows, rebuilt.followed), (40, 12));
+    assert_eq!(scene.alias(), "documents__g2");
+    scene.assert_oracle("rebuilt");
+    // Once more: the next generation; then what is left behind is dropped, and nothing else.
+    scene.rebuild(None, &mut |_, _| {}).unwrap();
+    scene.assert_oracle("rebuilt twice");
+    let mut admin = EmbeddedCollections(scene.database.clone());
+    let old = rebuild::old(&mut admin, "documents").unwrap();
+    assert_eq!(old, ["documents__g1", "documents__g2"]);
+    rebuild::drop_old(&mut admin, &old, &scene.file()).unwrap();
+    assert_eq!(admin.collections().unwrap(), ["documents__g3"]);
+}
+
+/// The row is in the old collection, its change not in the changelog yet when the alias is swapped.
+#[test]
+fn what_a_worker_had_sent_to_the_old_collection_is_in_the_new_one_too() {
+    let scene = Scene::new();
+    let rebuilt = scene.rebuild(None, &mut |scene, told| {
+        if ended(told, "verifying") {
+            let (world, worker) = &mut *scene.stage.borrow_mut();
+            world.upsert("eu", 90, 30, 3.0);
+            world.upsert("eu", 3, 30, 3.0);
+            let changelog = |world: &World| (0..2).map(|p| world.read(&world.vectors_changelog(p)).len()).sum::<usize>();
+            let before = changelog(world);
+            while scene.database.scan(DOCUMENTS).get(&row_id(3)).is_none_or(|row| row.vector[0] < 3.0) {
+                world.run(&mut [worker], 5);
+            }
+            assert!(changelog(world) < before + 2, "the changelog has both already: nothing is shown");
+        }
+    });
+    assert!(rebuilt.unwrap().followed > 0);
+    scene.assert_oracle("swapped in the middle of a commit");
+}
+
+#[test]
+fn f59_killed_while_it_fills_the_alias_is_untouched_and_the_next_attempt_begins_clean() {
+    let scene = Scene::new();
+    let mut notes = Vec::new();
+    scene
+        .rebuild(None, &mut |scene, told| {
+            if ended(told, "filling") {
+                scene.desk.interrupted.store(true, Ordering::Relaxed);
+            }
+        })
+        .unwrap_err();
+    assert_eq!(scene.alias(), "documents__g1");
+    scene.assert_oracle("killed");
+    scene.desk.interrupted.store(false, Ordering::Relaxed);
+    scene.stage.borrow_mut().0.delete("eu", 5, 40);
+    scene
+        .rebuild(None, &mut |_, told| {
+            if let Told::Note(note) = told {
+                notes.push(note.clone());
+            }
+        })
+        .unwrap();
+    assert!(notes.iter().any(|note| note.contains("documents__g2 is left from an attempt that did not end")), "{notes:?}");
+    scene.assert_oracle("begun anew");
+}
+
+#[test]
+fn f59_killed_after_the_swap_the_next_attempt_follows_on_and_nothing_old_is_dropped_before() {
+    let scene = Scene::new();
+    scene
+        .rebuild(None, &mut |scene, told| {
+            if matches!(told, Told::Note(note) if note.contains("now stands for")) {
+                scene.desk.interrupted.store(true, Ordering::Relaxed);
+                let (world, _) = &mut *scene.stage.borrow_mut();
+                world.upsert("eu", 91, 30, 3.0);
+            }
+        })
+        .unwrap_err();
+    assert_eq!(scene.alias(), "documents__g2");
+    let mut admin = EmbeddedCollections(scene.database.clone());
+    let old = rebuild::old(&mut admin, "documents").unwrap();
+    assert!(rebuild::drop_old(&mut admin, &old, &scene.file()).unwrap_err().to_string().contains("not done yet"));
+    scene.desk.interrupted.store(false, Ordering::Relaxed);
+    let rebuilt = scene.rebuild(None, &mut |_, _| {}).unwrap();
+    assert_eq!((rebuilt.new.as_str(), scene.alias().as_str()), ("documents__g2", "documents__g2"));
+    scene.assert_oracle("followed on");
+    rebuild::drop_old(&mut admin, &old, &scene.file()).unwrap();
+}
+
+/// A store that loses the first row it is given.
+struct Forgetful(EmbeddedStore, bool);
+
+impl VectorStore for Forgetful {
+    fn submit(&mut self, collection: CollectionId, request: StoreRequest, token: u64) {
+        let request = match request {
+            StoreRequest::Write(batch) if !std::mem::replace(&mut self.1, true) => {
+                let mut batch = (*batch).clone();
+                let rows = batch.ids.len() - 1;
+                batch.ids.truncate(rows);
+                batch.versions.truncate(rows);
+                batch.metadata.truncate(rows);
+                batch.vectors.truncate(rows * 2);
+                StoreRequest::Write(Arc::new(batch))
+            }
+            request => request,
+        };
+        self.0.submit(collection, request, token);
+    }
+
+    fn poll(&mut self, responses: &mut Vec<StoreResponse>) {
+        self.0.poll(responses);
+    }
+}
+
+#[test]
+fn a_new_collection_that_lacks_a_row_is_not_swapped_in() {
+    let scene = Scene::new();
+    let database = scene.database.clone();
+    let mut open = |collections: Arc<Collections>| -> Result<Box<dyn VectorStore>> {
+        let store = EmbeddedStore::new(database.clone(), Duration::ZERO, append::wake()).named(collections);
+        Ok(Box::new(Forgetful(store, false)))
+    };
+    let error = scene.rebuild_into(&mut open, None, &mut |_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("does not hold what the changelog says") && error.contains("expected"), "{error}");
+    assert_eq!(scene.alias(), "documents__g1");
+}
+
+#[test]
+fn the_rows_of_an_instant_go_into_a_collection_beside_and_the_alias_stays() {
+    let scene = Scene::new();
+    let rebuilt = scene.rebuild(Some(UnixMs(EPOCH_MS + 15)), &mut |_, _| {}).unwrap();
+    assert_eq!((rebuilt.rows, rebuilt.old), (50, None));
+    assert!(rebuilt.new.starts_with("documents__at_"), "{}", rebuilt.new);
+    assert_eq!(scene.alias(), "documents__g1");
+    let mut admin = EmbeddedCollections(scene.database.clone());
+    assert_eq!(rebuild::old(&mut admin, "documents").unwrap(), [rebuilt.new]);
+}
