@@ -6,7 +6,7 @@ cd "$here/.."
 
 usage() {
     cat <<'END'
-usage: scripts/test.sh [GROUP…]     default: fast demo stack chaos
+usage: scripts/test.sh [GROUP…]     default: fast demo stack
 
   fast    cargo fmt, clippy, and the tests that need no servers
   demo    `driftless demo`: converges, and equal seeds give equal content
@@ -162,7 +162,7 @@ clean_up() {
 }
 
 groups=("$@")
-[ $# -gt 0 ] || groups=(fast demo stack chaos)
+[ $# -gt 0 ] || groups=(fast demo stack)
 for group in "${groups[@]}"; do
     case $group in
         fast | demo | stack | chaos | long) ;;

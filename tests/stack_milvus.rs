@@ -74,7 +74,8 @@ impl Milvus {
         let mut rows = BTreeMap::new();
         let mut visit = |row: driftless::adapter::milvus::StoredRow| {
             let id = row.id.clone();
-            let version = row.version.expect("rows are written with versions");
+            // As such a row was written: with one of zeros.
+            let version = row.version.unwrap_or(Version { hlc: Hlc(0), origin: Region::new(""), sequence: 0 });
             let row = Row { id: row.id, vector: row.vector, version, metadata: row.metadata };
             assert!(rows.insert(id, row).is_none(), "an id is given out once");
         };
