@@ -46,6 +46,8 @@ pub struct WalkReport {
 #[derive(Debug)]
 pub struct Step {
     pub collection: CollectionId,
+    /// It is the collection's first.
+    pub began: bool,
     pub rows: Vec<StoredVersion>,
     /// The collection is at its end.
     pub ended: Option<CollectionEnd>,
@@ -132,6 +134,7 @@ impl RowWalk {
         let took = now.monotonic.saturating_sub(since);
         let pace = self.settings.period.mul_f64(met as f64 / 1e6);
         let mut until = (since + pace).max(now.monotonic + took * REST_FACTOR);
+        let began = self.after.is_none();
         self.after = page.next;
         let mut ended = None;
         if self.after.is_none() {
@@ -144,7 +147,7 @@ impl RowWalk {
             }
         }
         self.state = State::Resting { until };
-        Some(Step { collection, rows: page.rows, ended })
+        Some(Step { collection, began, rows: page.rows, ended })
     }
 
     fn pass_ended(&mut self, now: Now, next: Duration) {
@@ -197,13 +200,13 @@ mod tests {
         assert!(matches!(request, StoreRequest::Scan { after: None, .. }));
         assert!(walk.next(at(20_000), false).is_none(), "one request at a time");
         let step = walk.read(page(1_000, Some(999)), 4_000, at(6_010)).expect("asked for");
-        assert!(step.ended.is_none());
+        assert!(step.began && step.ended.is_none());
         assert_eq!((step.rows.len(), walk.report().share), (1_000, 0.25));
         // A thousand of a million rows in a thousandth of ten minutes.
         assert_eq!(walk.due(), Some(Duration::from_millis(6_600)));
         assert!(matches!(walk.next(at(6_600), false), Some((_, StoreRequest::Scan { after: Some(_), .. }))));
         let step = walk.read(page(0, None), 4_000, at(6_900)).expect("asked for");
-        assert!(step.ended.expect("the first collection's end").unversioned);
+        assert!(!step.began && step.ended.expect("the first collection's end").unversioned);
         assert_eq!(walk.due(), Some(Duration::from_millis(6_900 + 9 * 300)), "a slow store is asked less");
         let (collection, _) = walk.next(at(10_000), false).expect("due");
         assert_eq!(collection, CollectionId(1));

@@ -119,16 +119,21 @@ pub fn judge(entry: &Entry, stored: Option<&StoredVersion>, floor: Option<Hlc>, 
         None if entry.tombstone => Finding::Unversioned,
         None => Finding::Older,
         Some(version) if *version > entry.version => {
-            // A former owner's change that we have not read yet, or nobody's: what is below the floor we have read, and
-            // what lies beyond admission will never be.
-            let beyond = version.hlc.wall().since_ms(now.wall) > EARLY_MS_MAX + CLOCK_MARGIN_MS;
-            let below = floor.is_some_and(|floor| version.hlc < floor);
-            if beyond || below { Finding::Forged } else { Finding::Newer }
+            // A former owner's change that we have not read yet, or nobody's.
+            if may_still_come(version.hlc, floor, now) { Finding::Newer } else { Finding::Forged }
         }
         Some(_) if entry.tombstone => Finding::Undeleted,
         Some(version) if *version == entry.version => Finding::Same,
         Some(_) => Finding::Older,
     }
+}
+
+/// Can a change with this stamp be on its way to us? What lies below the floor we have read, and what lies beyond
+/// admission is not admitted.
+pub fn may_still_come(hlc: Hlc, floor: Option<Hlc>, now: Now) -> bool {
+    let beyond = hlc.wall().since_ms(now.wall) > EARLY_MS_MAX + CLOCK_MARGIN_MS;
+    let below = floor.is_some_and(|floor| hlc < floor);
+    !beyond && !below
 }
 
 /// What a read is about.
@@ -170,6 +175,8 @@ struct Strangers {
     found: Vec<(VectorId, Version)>,
     /// More than are kept.
     more: usize,
+    /// The walk has been heard from its beginning: what is counted is all that there is.
+    whole: bool,
 }
 
 /// How far it has come, for whoever watches.
@@ -396,7 +403,12 @@ impl Scrub {
         self.end_repair(now);
     }
 
-    /// A walk through the rows has met one that nobody here knows, and that lies below the floor.
+    /// A walk through the collection's rows begins.
+    pub fn walk_began(&mut self, collection: CollectionId) {
+        self.strangers[collection.index()] = Strangers { whole: true, ..Strangers::default() };
+    }
+
+    /// A walk through the rows has met one that nobody here knows, and of which no change can come.
     pub fn stranger(&mut self, collection: CollectionId, id: VectorId, version: Version, known: usize) {
         let strangers = &mut self.strangers[collection.index()];
         if strangers.found.len() < STRANGERS_MAX.max(known / ENTRIES_PER_STRANGER) {
@@ -407,9 +419,13 @@ impl Scrub {
     }
 
     /// A walk through the collection's rows is at its end. Its strangers are deleted, unless they are too many or the
-    /// walk has met what tells against it (`spare`). Answers how many are left alone.
+    /// walk has met what tells against it (`spare`). Answers how many are left alone. Of a walk that was under way when
+    /// the task began, nobody can say how many there are: the next one tells.
     pub fn walk_ended(&mut self, collection: CollectionId, spare: bool) -> usize {
-        let Strangers { found, more } = std::mem::take(&mut self.strangers[collection.index()]);
+        let Strangers { found, more, whole } = std::mem::take(&mut self.strangers[collection.index()]);
+        if !whole {
+            return 0;
+        }
         if more > 0 || spare {
             return found.len() + more;
         }

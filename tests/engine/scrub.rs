@@ -121,6 +121,20 @@ fn a_row_without_an_entry_is_deleted_below_the_floor_only_and_one_without_a_vers
     assert_eq!(worker.report().walks[0].misnamed, 0);
 }
 
+/// Found by the simulator (seed 18): such a stamp comes below the floor when its time has come, and that may be never.
+#[test]
+fn a_row_without_an_entry_whose_stamp_no_change_can_have_is_deleted_without_waiting_for_the_floor() {
+    let mut world = scrubbing(World::new(1));
+    let mut worker = rows_written(&mut world);
+    let now_ms = world.now().wall.0 - EPOCH_MS;
+    meddle(&world, 10, Some(version(now_ms + 100 * 3_600_000, 1)));
+    meddle(&world, 11, Some(version(now_ms + 60_000, 1)));
+    world.run_in_steps(&mut [&mut worker], 2 * TWO_PASSES_S * 1_000, 50);
+    assert_eq!(worker.task("0_0").floor_ms, None);
+    assert_eq!(version_of(&world, 10), None, "no change is admitted with such a stamp");
+    assert!(version_of(&world, 11).is_some(), "by a clock that is ahead this one may be");
+}
+
 #[test]
 fn many_rows_without_entries_are_left_alone_since_it_is_the_entries_that_are_missing() {
     let world = scrubbing(world_with_heartbeats());

@@ -5,8 +5,8 @@ use crate::base::ids::{CollectionId, ID_TEXT_BYTES, TaskId};
 use crate::base::time::Now;
 use crate::port::vector::{StoreError, StoreReply, StoreResponse, StoredVersion};
 use crate::region::partitioner::partition_for_key;
-use crate::stream::row_walk::CollectionEnd;
 use crate::task::command::{Purpose, Token};
+use crate::task::stream_task::StreamTask;
 use std::time::Duration;
 
 /// No task's life: they begin with 1.
@@ -42,11 +42,14 @@ impl StreamThread {
             Ok(StoreReply::Scanned(page)) => {
                 let known = self.rows_known();
                 let Some(step) = self.walk.read(page, known, now) else { return };
+                if step.began {
+                    self.for_each_active(|task| task.walk_began(step.collection));
+                }
                 for row in step.rows {
-                    self.hand_over(step.collection, row);
+                    self.hand_over(step.collection, row, now);
                 }
                 if let Some(end) = step.ended {
-                    self.collection_walked(step.collection, end);
+                    self.for_each_active(|task| task.walk_ended(step.collection, end.unversioned));
                 }
             }
             Ok(other) => {
@@ -65,7 +68,7 @@ impl StreamThread {
         }
     }
 
-    fn hand_over(&mut self, collection: CollectionId, row: StoredVersion) {
+    fn hand_over(&mut self, collection: CollectionId, row: StoredVersion, now: Now) {
         // All tasks of a shard have as many partitions.
         let mut partitions = self.slots.values().filter_map(|slot| match slot {
             Slot::Active { partitions, .. } => Some(*partitions),
@@ -74,14 +77,14 @@ impl StreamThread {
         let Some(partitions) = partitions.next() else { return };
         let partition = partition_for_key(row.id.text(&mut [0; ID_TEXT_BYTES]).as_bytes(), partitions);
         if let Some(Slot::Active { task, .. }) = self.slots.get_mut(&TaskId { shard: SHARD, partition }) {
-            task.met_in_walk(collection, row);
+            task.met_in_walk(collection, row, now);
         }
     }
 
-    fn collection_walked(&mut self, collection: CollectionId, end: CollectionEnd) {
+    fn for_each_active(&mut self, mut tell: impl FnMut(&mut StreamTask)) {
         for slot in self.slots.values_mut() {
             if let Slot::Active { task, .. } = slot {
-                task.walk_ended(collection, end.unversioned);
+                tell(task);
             }
         }
     }

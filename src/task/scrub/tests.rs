@@ -138,7 +138,13 @@ fn differing_winners_are_read_by_ranges_one_at_a_time_and_then_the_walk_goes_on(
 fn strangers_are_condemned_at_the_end_of_a_walk_unless_they_are_many_or_the_collection_is_another_s() {
     let (store, mut scrub) = (store(5), scrub(10));
     let collection = CollectionId(0);
+    scrub.stranger(collection, VectorId::Int(100), version(1, 1), 5);
+    assert_eq!(scrub.walk_ended(collection, false), 0);
+    let question = scrub.ask(&store, at(0), |_| false);
+    assert!(matches!(question, Some(Question::Entries(_))), "the walk was not heard from its beginning");
+    scrub.failed(at(0));
     let meet = |scrub: &mut Scrub, count: i64| {
+        scrub.walk_began(collection);
         for id in 0..count {
             scrub.stranger(collection, VectorId::Int(100 + id), version(1, 1), 5);
         }
@@ -149,12 +155,12 @@ fn strangers_are_condemned_at_the_end_of_a_walk_unless_they_are_many_or_the_coll
     assert_eq!(scrub.walk_ended(collection, false), 11, "too many");
     meet(&mut scrub, 2);
     assert_eq!(scrub.walk_ended(collection, false), 0);
-    assert_eq!(scrub.next_collection(at(0)), Some(collection));
-    let question = scrub.ask(&store, at(0), |_| false).expect("strangers first");
+    assert_eq!(scrub.next_collection(at(1_000)), Some(collection));
+    let question = scrub.ask(&store, at(1_000), |_| false).expect("strangers first");
     assert!(matches!(&question, Question::Strangers(rows) if rows.len() == 2), "read back once more: {question:?}");
     let reading = scrub.reading().expect("asked");
-    scrub.judged(&reading, 5, at(1));
+    scrub.judged(&reading, 5, at(1_001));
     let due = scrub.due().expect("it goes on");
     assert!(scrub.next_collection(Now { wall: UnixMs(0), monotonic: due }).is_some());
-    assert!(matches!(scrub.ask(&store, at(10), |_| false), Some(Question::Entries(_))), "once");
+    assert!(matches!(scrub.ask(&store, at(1_010), |_| false), Some(Question::Entries(_))), "once");
 }

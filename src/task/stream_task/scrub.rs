@@ -60,7 +60,7 @@ impl StreamTask {
                 for (id, version) in asked {
                     let same = by_id.get(id).is_some_and(|stored| stored.version.as_ref() == Some(version));
                     let key = RowKey { collection: reading.collection, id: id.clone() };
-                    if same && self.is_stranger(&key, version) {
+                    if same && self.is_stranger(&key, version, now) {
                         self.delete_stranger(key, version.clone(), now);
                     }
                 }
@@ -94,27 +94,33 @@ impl StreamTask {
         self.scrub.found(word);
     }
 
-    /// Nobody here knows the key, and nobody can be about to: what is below the floor has been seen.
-    fn is_stranger(&self, key: &RowKey, version: &Version) -> bool {
-        !self.is_under_way(key) && self.store.get(key).is_none() && self.floor().is_some_and(|floor| version.hlc < floor)
+    /// Nobody here knows the key, and nobody can be about to.
+    fn is_stranger(&self, key: &RowKey, version: &Version, now: Now) -> bool {
+        let known = self.is_under_way(key) || self.store.get(key).is_some();
+        !known && !scrub::may_still_come(version.hlc, self.floor(), now)
     }
 
     fn delete_stranger(&mut self, key: RowKey, version: Version, now: Now) {
-        tracing::warn!(task = %self.id(), id = %key.id, %version, "a row that no change here accounts for, and that is older than any still to come, is deleted");
+        tracing::warn!(task = %self.id(), id = %key.id, %version, "a row that no change here accounts for, nor any that can still come, is deleted");
         self.note_finding(key.collection, "stranger");
         let entry = Entry { version, content_hash: ContentHash(0), vector_offset: -1, tombstone: true, refused: false };
         self.write_again(key, entry, Write::Delete, now);
     }
 
-    /// A walk through the vector store has met a row whose key belongs to this task's partition.
-    pub fn met_in_walk(&mut self, collection: CollectionId, row: StoredVersion) {
+    /// A walk through a collection of the vector store begins.
+    pub fn walk_began(&mut self, collection: CollectionId) {
+        self.scrub.walk_began(collection);
+    }
+
+    /// It has met a row whose key belongs to this task's partition.
+    pub fn met_in_walk(&mut self, collection: CollectionId, row: StoredVersion, now: Now) {
         let key = RowKey { collection, id: row.id };
         if self.is_under_way(&key) || self.store.get(&key).is_some() {
             return;
         }
         match row.version {
             None => self.note_finding(collection, "unversioned"),
-            Some(version) if self.is_stranger(&key, &version) => {
+            Some(version) if self.is_stranger(&key, &version, now) => {
                 let known = self.store.len();
                 self.scrub.stranger(collection, key.id, version, known);
             }

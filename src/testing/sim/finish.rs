@@ -227,7 +227,8 @@ fn verify(world: &mut World) -> u64 {
     oracle.verify_rekeyed(now, &world.violations);
     for region in &world.regions {
         let floors = world.swept.get(region.index);
-        let spared = region.checks.lock().unwrap_or_else(PoisonError::into_inner).foreign.spared(floors, world.rules.partitions);
+        let spared =
+            region.checks.lock().unwrap_or_else(PoisonError::into_inner).foreign.spared(now, floors, world.rules.partitions);
         let looked_at = Region {
             index: region.index,
             name: region.name.as_str(),

@@ -41,13 +41,19 @@ pub(super) fn with_rows(region: &mut SimRegion, fault: &PlannedFault, max_latene
         2 => hlc.0 += FORGED_MS << 16,
         _ => hlc.0 -= 1,
     }
+    let key = RowKey { collection, id: id.clone() };
+    region.checks.lock().unwrap_or_else(PoisonError::into_inner).foreign.written_over(&key, row.version.hlc);
     region.database.meddle(collection, id, Some(row));
     true
 }
 
 fn appear(region: &mut SimRegion, fault: &PlannedFault, max_lateness_ms: i64, now: Duration) {
     let now_ms = EPOCH_MS + now.as_millis() as i64;
-    let wall_ms = if fault.amount == 0 { now_ms - max_lateness_ms - BELOW_MS } else { now_ms };
+    let wall_ms = match fault.amount {
+        0 => now_ms - max_lateness_ms - BELOW_MS,
+        1 => now_ms,
+        _ => now_ms + FORGED_MS as i64,
+    };
     let hlc = Hlc::at(UnixMs(wall_ms));
     let key: RowKey = row_key(FOREIGN_NUMBER + fault.which as usize);
     let version = Version { hlc, origin: Region::new("us"), sequence: fault.which };

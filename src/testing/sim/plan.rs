@@ -108,6 +108,6 @@ fn measure(kind: FaultKind) -> (Duration, i64, i64) {
         FaultKind::RegistrySilent => (seconds(15), 0, 0),
         FaultKind::RowVanishes => (seconds(0), 0, 0),
         FaultKind::RowOverwritten => (seconds(0), 0, 2),
-        FaultKind::RowAppears => (seconds(0), 0, 1),
+        FaultKind::RowAppears => (seconds(0), 0, 2),
     }
 }
