@@ -10,8 +10,9 @@
 
 use driftless::adapter::disk::DiskStores;
 use driftless::adapter::kafka::{KafkaLogReader, KafkaSettings};
+use driftless::adapter::system::SystemClock;
 use driftless::base::ids::{CollectionId, Region, RowKey, TaskId, TopicPartition, VectorId};
-use driftless::base::time::UnixMs;
+use driftless::base::time::Clock;
 use driftless::merge::hlc::Hlc;
 use driftless::merge::version::{ContentHash, Version};
 use driftless::port::log::LogReader;
@@ -33,7 +34,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 const TASK: TaskId = TaskId { shard: 0, partition: 0 };
 /// Of all keys, written again before a warm restart.
@@ -207,14 +208,14 @@ impl Bench {
             sources: Vec::new(),
             collections: self.collections.clone(),
             stores,
-            now: now(),
             horizon: Duration::from_secs(86_400),
             safety_window: Duration::from_secs(30),
             meter: Arc::new(Meter::default()),
             cancelled: Arc::default(),
         });
+        let clock = SystemClock::start();
         loop {
-            if let Some(result) = restore.step(&mut reader as &mut dyn LogReader).expect("Kafka answers") {
+            if let Some(result) = restore.step(&mut reader as &mut dyn LogReader, clock.now()).expect("Kafka answers") {
                 let took = start.elapsed();
                 for warning in &result.warnings {
                     println!("{warning}");
@@ -235,10 +236,6 @@ fn collections() -> Collections {
         index: IndexKind::Auto,
         auto_create: false,
     }])
-}
-
-fn now() -> UnixMs {
-    UnixMs(SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64)
 }
 
 /// Where a machine's disk is, and not its memory.

@@ -3,8 +3,8 @@
 #
 # usage: scripts/install.sh build|stack…
 #   build   what cargo needs: a C toolchain (librdkafka is built from source)
-#   stack   what scripts/stack.sh needs: Java, Maven and Python from the system's packages; the
-#           servers and the test clients into ${XDG_CACHE_HOME:-~/.cache}/driftless
+#   stack   what scripts/stack.sh needs: Java, Maven, Python, Prometheus and Alertmanager from the
+#           system's packages; the other servers and the test clients into ${XDG_CACHE_HOME:-~/.cache}/driftless
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/stack/versions.sh
@@ -106,7 +106,8 @@ install_build() {
 install_stack() {
     [ "$(uname -sm)" = 'Linux x86_64' ] || die "the servers' programs exist for Linux on x86_64 only"
     system_packages 'default-jre-headless=java_17' 'maven=command -v mvn' \
-        'python3-venv=python3 -c "import ensurepip, venv"'
+        'python3-venv=python3 -c "import ensurepip, venv"' \
+        'prometheus=command -v promtool' 'prometheus-alertmanager=command -v amtool'
     mkdir -p "$cache"
     # Stacks may be started side by side: one installs, the others wait for it.
     exec 9>"$cache/install.lock"

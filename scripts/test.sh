@@ -6,7 +6,7 @@ cd "$here/.."
 
 usage() {
     cat <<'END'
-usage: scripts/test.sh [GROUP…]     default: fast demo stack
+usage: scripts/test.sh [GROUP…]     default: fast demo stack chaos
 
   fast    cargo fmt, clippy, and the tests that need no servers
   demo    `driftless demo`: converges, and equal seeds give equal content
@@ -82,6 +82,7 @@ group_stack() {
     build || return 0
     "$here/install.sh" stack
     run_script scripts/stack/check_compose.py
+    run_script scripts/stack/check_alerts.py
     run_script tests/stack/lib/selftest.py
     if start_stack; then
         local script
@@ -162,7 +163,7 @@ clean_up() {
 }
 
 groups=("$@")
-[ $# -gt 0 ] || groups=(fast demo stack)
+[ $# -gt 0 ] || groups=(fast demo stack chaos)
 for group in "${groups[@]}"; do
     case $group in
         fast | demo | stack | chaos | long) ;;

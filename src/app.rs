@@ -3,6 +3,7 @@
 pub mod http;
 pub mod logging;
 pub mod prepare;
+mod standby;
 pub mod worker;
 
 pub use worker::run_worker;

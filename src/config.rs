@@ -146,6 +146,8 @@ pub struct TopologyFile {
 pub struct WorkerConfig {
     /// Stream threads; tasks are spread over them.
     pub threads: usize,
+    /// How many other workers keep a standby of each task.
+    pub standby_replicas: usize,
     pub commit_interval: Duration,
     /// Bytes of records that one partition may have waiting; its fetching pauses there.
     pub buffer_bytes: usize,

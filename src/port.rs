@@ -2,5 +2,6 @@
 //! Production, the embedded demo and the simulator each bring their own.
 
 pub mod admin;
+pub mod group;
 pub mod log;
 pub mod vector;

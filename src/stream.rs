@@ -8,4 +8,6 @@ pub mod restorer;
 pub mod row_walk;
 pub mod settings;
 pub mod source_check;
+pub mod standby;
 pub mod stream_thread;
+pub mod tail;

@@ -3,10 +3,11 @@
 use driftless::adapter::embedded::broker::{Broker, TimestampType};
 use driftless::adapter::embedded::stores::KeptStores;
 use driftless::adapter::embedded::vector::{Database, EmbeddedCollections, EmbeddedStore};
-use driftless::adapter::embedded::{EmbeddedAppender, EmbeddedConsumer, EmbeddedReader};
+use driftless::adapter::embedded::{EmbeddedAppender, EmbeddedConsumer, EmbeddedGroupView, EmbeddedReader};
 use driftless::adapter::system::SystemClock;
 use driftless::base::ids::CollectionId;
 use driftless::ops::append;
+use driftless::port::group::GroupView;
 use driftless::port::log::{Appender, GroupConsumer, LogReader, Wake};
 use driftless::port::vector::VectorStore;
 use driftless::record::collection::{CollectionSpec, Collections, IdKind, IndexKind, Metric};
@@ -46,6 +47,10 @@ impl LogUnderTest for EmbeddedLog {
 
     fn join(&mut self, group: &str, local: &Arc<str>, _mirror: &Arc<str>) -> Box<dyn GroupConsumer> {
         Box::new(EmbeddedConsumer::join(self.broker.clone(), group, vec![local.clone()], Self::wake()))
+    }
+
+    fn view(&mut self, group: &str) -> Box<dyn GroupView> {
+        Box::new(EmbeddedGroupView::new(self.broker.clone(), group))
     }
 
     fn appender(&mut self) -> Box<dyn Appender> {

@@ -11,6 +11,7 @@ mod churn;
 mod member;
 
 use broker::RealLog;
+use driftless::adapter::kafka::{KafkaGroupConsumer, KafkaSettings, Subscription};
 use driftless::base::error::Remedy;
 use driftless::base::ids::{Region, TopicPartition};
 use driftless::port::log::{Append, LogEvent, LogReader};
@@ -26,6 +27,34 @@ use std::time::Duration;
 fn the_log_ports_behave_as_every_log_must() {
     let Some(mut real) = RealLog::connect() else { return };
     log::all(&mut real);
+}
+
+#[test]
+fn members_of_one_process_are_known_for_such_in_the_view_of_the_group() {
+    let Some(mut real) = RealLog::connect() else { return };
+    let (topic, group) = (real.unique("processes"), real.unique("group"));
+    real.create_topic(&topic, 3);
+    let join = |client_id: &str| {
+        let settings =
+            KafkaSettings { client_id: client_id.to_owned(), ..broker::settings(&broker::servers().unwrap(), &group, &[]) };
+        let subscription = Subscription { local: Arc::clone(&topic), co_topics: Vec::new() };
+        let consumer = KafkaGroupConsumer::new(&settings, &[subscription], Arc::new(|| {})).unwrap();
+        (settings.member_client_id(), Member::over(Box::new(consumer), Arc::clone(&topic)))
+    };
+    let mut members = [join("one"), join("one"), join("other")];
+    let mut view = real.view(&group);
+    let found = until(&mut real, "one partition for each", |_| {
+        members.iter_mut().for_each(|(_, member)| member.poll());
+        let found = view.members().unwrap()?;
+        (found.len() == 3 && found.iter().all(|member| member.partitions.len() == 1)).then_some(found)
+    });
+    let mut processes: Vec<&str> = found.iter().map(|member| member.process.as_str()).collect();
+    processes.sort_unstable();
+    assert_eq!(processes, ["one-worker", "one-worker", "other-worker"]);
+    for (process, member) in &members {
+        let seen = found.iter().filter(|seen| seen.process == *process).flat_map(|seen| &seen.partitions);
+        assert!(seen.into_iter().any(|partition| member.owned.contains(partition)), "{found:?}");
+    }
 }
 
 #[test]

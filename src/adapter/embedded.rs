@@ -8,6 +8,7 @@ mod appender;
 pub mod broker;
 mod consumer;
 mod group;
+mod group_view;
 pub mod mirror;
 mod partition_log;
 mod reader;
@@ -17,6 +18,7 @@ pub mod vector;
 
 pub use appender::EmbeddedAppender;
 pub use consumer::EmbeddedConsumer;
+pub use group_view::EmbeddedGroupView;
 pub use reader::EmbeddedReader;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::record::collection::Collections;
 use crate::stream::driver::Watch;
 use crate::stream::report::{TaskReport, ThreadReport};
 use crate::stream::row_walk::WalkReport;
+use crate::stream::standby::{StandbyReport, Standbys};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -22,6 +23,8 @@ use tokio::net::TcpListener;
 pub struct Served {
     pub metrics: PrometheusHandle,
     pub threads: Vec<Watch>,
+    /// Where there are any.
+    pub standbys: Option<Standbys>,
     pub collections: Arc<Collections>,
     pub regions: Vec<Region>,
 }
@@ -30,6 +33,7 @@ pub struct Served {
 struct Tasks {
     ready: bool,
     tasks: Vec<TaskReport>,
+    standby_tasks: Vec<StandbyReport>,
     totals: crate::task::metrics::Totals,
     walks: Vec<WalkReport>,
 }
@@ -45,12 +49,16 @@ impl Served {
 
     fn tasks(&self) -> Tasks {
         let (whole, _) = self.report();
-        Tasks { ready: whole.is_ready(), tasks: whole.tasks, totals: whole.totals, walks: whole.walks }
+        let standby_tasks = self.standbys.as_ref().map(Standbys::reports).unwrap_or_default();
+        Tasks { ready: whole.is_ready(), tasks: whole.tasks, standby_tasks, totals: whole.totals, walks: whole.walks }
     }
 
     fn render(&self) -> String {
         let (report, now) = self.report();
         report.publish_gauges(&self.collections, &self.regions, now);
+        if let Some(standbys) = &self.standbys {
+            standbys.publish_gauges();
+        }
         self.metrics.render()
     }
 }

@@ -25,6 +25,17 @@ pub fn kafka_settings(config: &Config, thread: usize) -> KafkaSettings {
     }
 }
 
+/// The settings of a worker's clients: where standbys are kept, its process is told from every other by their name. A
+/// static member's name must outlive the process: its group goes on calling it as it was called when it first joined.
+pub fn worker_kafka_settings(config: &Config, thread: usize, process: &str) -> KafkaSettings {
+    let mut settings = kafka_settings(config, thread);
+    if config.worker.standby_replicas > 0 {
+        let process = config.kafka.group_instance_id.as_deref().unwrap_or(process);
+        settings.client_id = format!("{}-{process}", settings.client_id);
+    }
+    settings
+}
+
 pub fn milvus_settings(config: &Config) -> MilvusSettings {
     let credentials = match &config.milvus.auth {
         MilvusAuth::None => MilvusCredentials::None,

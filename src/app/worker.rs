@@ -1,7 +1,8 @@
 //! `driftless worker`: one process, as many stream threads as configured, each with its own clients.
 
 use super::http::{Served, bind, serve};
-use super::prepare::{check_topics, kafka_settings, milvus_settings, own_schema_id, prepare_milvus, registry_addresses};
+use super::prepare::{check_topics, milvus_settings, own_schema_id, prepare_milvus, registry_addresses, worker_kafka_settings};
+use super::standby::{StandbyThread, process_tag};
 use crate::adapter::disk::DiskStores;
 use crate::adapter::kafka::{KafkaAppender, KafkaGroupConsumer, KafkaLogReader, Subscription};
 use crate::adapter::milvus::MilvusStore;
@@ -17,6 +18,7 @@ use crate::store::memory::MemoryStores;
 use crate::stream::driver::{Watch, drive, drive_restorer, wake_this_thread};
 use crate::stream::restorer::Restorer;
 use crate::stream::settings::StreamSettings;
+use crate::stream::standby::Standbys;
 use crate::stream::stream_thread::{Ports, StreamThread};
 use crate::topology::build::{NodeTypes, Topology};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -35,6 +37,16 @@ const SECONDS_BUCKETS: [f64; 16] =
     [0.001, 0.002, 0.005, 0.009, 0.01, 0.02, 0.03, 0.06, 0.1, 0.15, 0.3, 1.0, 3.0, 10.0, 60.0, 300.0];
 const ROWS_BUCKETS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0];
 
+/// What all threads of the process share.
+#[derive(Clone)]
+struct Shared {
+    /// Tells this process from the others of its group.
+    process: String,
+    clock: SystemClock,
+    stores: Arc<dyn Stores>,
+    standbys: Option<Standbys>,
+}
+
 /// Runs until a signal or a fatal error.
 pub fn run_worker(config: Config) -> Result<Exit> {
     let topology = Arc::new(read_topology(&config)?);
@@ -52,19 +64,31 @@ pub fn run_worker(config: Config) -> Result<Exit> {
 
     let watches: Vec<Watch> = (0..config.worker.threads).map(|_| Watch::new(REPORT_INTERVAL, Arc::new(|| ()))).collect();
     runtime.spawn(upkeep(metrics.clone()));
+    let (process, clock, stores) = (process_tag(), SystemClock::start(), stores(&config));
+    let kafka = worker_kafka_settings(&config, 0, &process);
+    let keeping = StandbyThread::start(&config, &settings, &kafka, stores.clone(), clock)?;
+    let standbys = keeping.as_ref().map(|thread| thread.standbys.clone());
     runtime.spawn(serve(
         listener,
         Served {
             metrics,
             threads: watches.clone(),
+            standbys: standbys.clone(),
             collections: config.collections.clone(),
             regions: config.regions.keys().cloned().collect(),
         },
     ));
     tracing::info!(region = %config.region, application = %config.application_id, threads = watches.len(), http = %config.http_listen, "worker started");
-    let ended = run_threads(&config, &settings, &topology, &runtime, &watches);
+    let shared = Shared { process, clock, stores: stores.clone(), standbys };
+    let ended = run_threads(&config, &settings, &topology, &runtime, &watches, &shared);
+    // A second signal ends the process at once: nothing is waited for then.
+    let (waits, mut kept) = (!matches!(ended, Ok(Exit::INTERRUPTED)), Ok(()));
+    if waits {
+        kept = keeping.map_or(Ok(()), StandbyThread::end);
+        stores.await_closed();
+    }
     runtime.shutdown_timeout(Duration::from_secs(1));
-    ended
+    ended.and_then(|exit| kept.map(|()| exit))
 }
 
 fn read_topology(config: &Config) -> Result<Topology> {
@@ -118,6 +142,7 @@ fn run_threads(
     topology: &Arc<Topology>,
     runtime: &Runtime,
     watches: &[Watch],
+    shared: &Shared,
 ) -> Result<Exit> {
     let (events_in, mut events) = mpsc::unbounded_channel();
     let signals = events_in.clone();
@@ -133,12 +158,11 @@ fn run_threads(
             }
         }
     });
-    let stores = stores(config);
     for (index, watch) in watches.iter().enumerate() {
-        let (config, settings, topology, stores) = (config.clone(), settings.clone(), topology.clone(), stores.clone());
-        let (handle, watch, ended) = (runtime.handle().clone(), watch.clone(), events_in.clone());
+        let (config, settings, topology) = (config.clone(), settings.clone(), topology.clone());
+        let (handle, watch, ended, shared) = (runtime.handle().clone(), watch.clone(), events_in.clone(), shared.clone());
         let run = move || {
-            let run = AssertUnwindSafe(|| run_thread(&config, settings, topology, stores, &handle, index, &watch));
+            let run = AssertUnwindSafe(|| run_thread(&config, settings, topology, &handle, index, &watch, shared));
             // A thread that has panicked must not leave a process behind that looks alive.
             let outcome =
                 catch_unwind(run).unwrap_or_else(|_| Err(Error::fatal(format_args!("stream thread {index} has panicked"))));
@@ -150,14 +174,12 @@ fn run_threads(
             .spawn(run)
             .map_err(|error| Error::fatal(format_args!("no stream thread: {error}")))?;
     }
-    let ended = supervise(&mut events, watches);
-    stores.await_closed();
-    ended
+    supervise(&mut events, watches, shared.standbys.as_ref())
 }
 
 /// The first signal, or the first thread that fails, stops all threads in good order; a second signal ends the
 /// process at once.
-fn supervise(events: &mut mpsc::UnboundedReceiver<Event>, watches: &[Watch]) -> Result<Exit> {
+fn supervise(events: &mut mpsc::UnboundedReceiver<Event>, watches: &[Watch], standbys: Option<&Standbys>) -> Result<Exit> {
     let mut running = watches.len();
     let mut stopping = false;
     let mut failure = None;
@@ -178,6 +200,10 @@ fn supervise(events: &mut mpsc::UnboundedReceiver<Event>, watches: &[Watch]) -> 
         for watch in watches {
             watch.stop();
         }
+        // Nobody will need them any more, and whoever reads takes time from what is under way.
+        if let Some(standbys) = standbys {
+            standbys.end();
+        }
     }
     failure.map_or(Ok(Exit::DONE), Err)
 }
@@ -194,13 +220,14 @@ fn run_thread(
     config: &Config,
     settings: StreamSettings,
     topology: Arc<Topology>,
-    stores: Arc<dyn Stores>,
     runtime: &Handle,
     index: usize,
     watch: &Watch,
+    shared: Shared,
 ) -> Result<()> {
-    let (wake, clock) = (wake_this_thread(), SystemClock::start());
-    let kafka = kafka_settings(config, index);
+    let Shared { process, clock, stores, standbys } = shared;
+    let wake = wake_this_thread();
+    let kafka = worker_kafka_settings(config, index, &process);
     let names = config.topics();
     let subscriptions: Vec<Subscription> = (0..names.shards())
         .map(|shard| Subscription {
@@ -208,11 +235,11 @@ fn run_thread(
             co_topics: config.peers().iter().map(|peer| names.mirror(peer, shard)).collect(),
         })
         .collect();
-    let (restorer, handle) = Restorer::new(wake.clone());
+    let (restorer, handle) = Restorer::with_standbys(wake.clone(), standbys);
     let mut reader = KafkaLogReader::new(&kafka)?;
     let reading = thread::Builder::new()
         .name(format!("restore-{index}"))
-        .spawn(move || drive_restorer(restorer, &mut reader))
+        .spawn(move || drive_restorer(restorer, &mut reader, &clock))
         .map_err(|error| Error::fatal(format_args!("no restore thread: {error}")))?;
     let ports = Ports {
         consumer: Box::new(KafkaGroupConsumer::new(&kafka, &subscriptions, wake.clone())?),

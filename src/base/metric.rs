@@ -1,5 +1,6 @@
-//! The catalogue: every metric's name, once, with its help text. Base units; labels are bounded sets
-//! (regions, collections, topics, verdicts), never ids of vectors.
+//! The catalogue: every metric's name, once, with its help text and its labels. Base units, said by the name; labels are
+//! bounded sets (regions, collections, stages, verdicts), never ids of vectors. `docs/metrics.md` is written from it, and
+//! alerts and dashboards are checked against it.
 
 /// `(name, help)` of every counter.
 pub const COUNTERS: &[(&str, &str)] = &[
@@ -20,7 +21,11 @@ pub const COUNTERS: &[(&str, &str)] = &[
     ),
     (
         REPLICATION_GAPS,
-        "Holes that a heartbeat has shown: what its origin appended before it never came. The partition is incomplete.",
+        "Holes found in a source: what its origin appended never came, or was deleted before it was read. The partition is incomplete.",
+    ),
+    (
+        SOURCE_REPLAYS,
+        "Times that a source's topic was found to be another log (created again, or without its end) and is read from its beginning.",
     ),
     (TOMBSTONES_FORGOTTEN, "Tombstones dropped because they lie below the floor."),
     (RESTORED_ENTRIES, "Records of row keys read from changelogs by restores that came to their end."),
@@ -31,6 +36,9 @@ pub const GAUGES: &[(&str, &str)] = &[
     (TASKS, "Tasks held by this worker, by state."),
     (STORE_ENTRIES, "Entries in the versions store, tombstones included."),
     (STORE_BYTES, "Resident bytes of the versions store."),
+    (STANDBY_TASKS, "Standby tasks kept by this worker."),
+    (STANDBY_LAG_RECORDS, "Offsets of its changelog that the standby which is furthest behind has not read."),
+    (STANDBY_BYTES, "Resident bytes of the standbys' versions stores."),
     (STORE_DISK_BYTES, "Bytes of the versions store on disk."),
     (RESTORE_REMAINING, "Offsets of the changelogs that restores under way have still to read."),
     (BUFFERED_BYTES, "Bytes of records polled and not yet processed."),
@@ -45,6 +53,11 @@ pub const GAUGES: &[(&str, &str)] = &[
     (
         HEARTBEAT_OVERDUE_PARTITIONS,
         "Partitions of a source whose newest heartbeat is more than two intervals old: its writers, its log or the link are down.",
+    ),
+    (STALLED_SECONDS, "How long nothing of a source has settled although something waits, the worst partition's."),
+    (
+        CONFIGURATION_DISAGREEMENTS,
+        "Settings that must be equal in all regions and, by its newest heartbeat, are not in the source's: admission bound, collections.",
     ),
     (
         CLOCK_AHEAD_SECONDS,
@@ -69,9 +82,41 @@ pub const GAUGES: &[(&str, &str)] = &[
 pub const HISTOGRAMS: &[(&str, &str)] = &[
     (SINK_WRITE_SECONDS, "Time from sending a batch to the vector store's reply."),
     (SINK_BATCH_ROWS, "Rows in a batch."),
-    (APPLY_SECONDS, "Time from the origin's append to the vector store's acknowledgement, by source region."),
+    (
+        APPLY_SECONDS,
+        "Time from the origin's append, by its clock put right, to the poll of each heartbeat (stage polled) or to the vector store's acknowledgement of each row (stage acknowledged).",
+    ),
     (RESTORE_SECONDS, "Time to restore a task's store."),
 ];
+
+/// What series of one name are told apart by; a name that is not here has one series. `source` and `origin` are regions.
+pub const LABELS: &[(&str, &[&str])] = &[
+    (RECORDS_POLLED, &["source"]),
+    (VERDICTS, &["source", "verdict"]),
+    (DEAD_LETTERS, &["source", "reason"]),
+    (SINK_ROWS, &["collection", "op"]),
+    (SINK_REASSERTED_ROWS, &["collection"]),
+    (SINK_BATCHES, &["collection", "outcome"]),
+    (SINK_COALESCED, &["collection"]),
+    (TASK_CLOSES, &["kind"]),
+    (REPLICATION_GAPS, &["source"]),
+    (SOURCE_REPLAYS, &["source"]),
+    (TASKS, &["state"]),
+    (PARKED_CHANGES, &["collection"]),
+    (APPLY_LAG_SECONDS, &["source", "stage"]),
+    (STALLED_SECONDS, &["source"]),
+    (HEARTBEAT_OVERDUE_PARTITIONS, &["source"]),
+    (CONFIGURATION_DISAGREEMENTS, &["source"]),
+    (CLOCK_AHEAD_SECONDS, &["origin", "bound"]),
+    (FRONTIER_AGE_SECONDS, &["origin"]),
+    (SINK_WRITE_SECONDS, &["collection"]),
+    (SINK_BATCH_ROWS, &["collection"]),
+    (APPLY_SECONDS, &["source", "stage"]),
+];
+
+pub fn labels(name: &str) -> &'static [&'static str] {
+    LABELS.iter().find(|(labelled, _)| *labelled == name).map_or(&[], |(_, labels)| labels)
+}
 
 pub const RECORDS_POLLED: &str = "driftless_records_polled_total";
 pub const VERDICTS: &str = "driftless_verdicts_total";
@@ -90,6 +135,9 @@ pub const SCRUB_PROGRESS: &str = "driftless_scrub_progress_ratio";
 pub const SCRUB_PASS_AGE_SECONDS: &str = "driftless_scrub_pass_age_seconds";
 pub const FLOOR_AGE_SECONDS: &str = "driftless_floor_age_seconds";
 pub const REPLICATION_GAPS: &str = "driftless_replication_gaps_total";
+pub const SOURCE_REPLAYS: &str = "driftless_source_replays_total";
+pub const STALLED_SECONDS: &str = "driftless_stalled_seconds";
+pub const CONFIGURATION_DISAGREEMENTS: &str = "driftless_configuration_disagreements";
 pub const APPLY_LAG_SECONDS: &str = "driftless_apply_lag_seconds";
 pub const HEARTBEAT_OVERDUE_PARTITIONS: &str = "driftless_heartbeat_overdue_partitions";
 pub const CLOCK_AHEAD_SECONDS: &str = "driftless_clock_ahead_seconds";
@@ -97,6 +145,9 @@ pub const RESTORED_ENTRIES: &str = "driftless_restored_entries_total";
 pub const TASKS: &str = "driftless_tasks";
 pub const STORE_ENTRIES: &str = "driftless_store_entries";
 pub const STORE_BYTES: &str = "driftless_store_bytes";
+pub const STANDBY_TASKS: &str = "driftless_standby_tasks";
+pub const STANDBY_LAG_RECORDS: &str = "driftless_standby_lag_records";
+pub const STANDBY_BYTES: &str = "driftless_standby_bytes";
 pub const STORE_DISK_BYTES: &str = "driftless_store_disk_bytes";
 pub const RESTORE_REMAINING: &str = "driftless_restore_remaining_offsets";
 pub const BUFFERED_BYTES: &str = "driftless_buffered_bytes";

@@ -258,12 +258,15 @@ fn topology(root: &Section<'_, '_>, around: &Surroundings<'_>) -> Option<Topolog
 fn worker(root: &Section<'_, '_>) -> WorkerConfig {
     let mut worker = WorkerConfig {
         threads: 1,
+        standby_replicas: 0,
         commit_interval: Duration::from_millis(100),
         buffer_bytes: 4 << 20,
         drain_timeout: Duration::from_secs(20),
     };
     let Some(section) = root.section("worker") else { return worker };
     worker.threads = section.integer("threads", 1..=1024).map_or(worker.threads, |threads| threads as usize);
+    let replicas = section.integer("standby_replicas", 0..=64);
+    worker.standby_replicas = replicas.map_or(worker.standby_replicas, |replicas| replicas as usize);
     worker.commit_interval = section.duration("commit_interval").unwrap_or(worker.commit_interval);
     worker.buffer_bytes = section.bytes("buffer_bytes").unwrap_or(worker.buffer_bytes);
     worker.drain_timeout = section.duration("drain_timeout").unwrap_or(worker.drain_timeout);

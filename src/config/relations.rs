@@ -46,6 +46,14 @@ pub fn check(root: &Section<'_, '_>, config: &Config) {
         let message = format!("`batch_bytes` = {} is over half of what Milvus takes in one message", config.sink.batch_bytes);
         root.fault(at("sink", "batch_bytes"), message, "Lower it to 32MiB or less; 2MiB is usually best.");
     }
+    if config.worker.standby_replicas > 0 && config.kafka.properties.0.contains_key("client.id") {
+        let message = "client.id in [kafka.properties] makes all workers look like one process, so none would keep standbys";
+        root.fault(
+            at("kafka", "properties"),
+            message,
+            "Remove it, or leave `standby_replicas` at 0: each worker then names itself.",
+        );
+    }
     if config.max_lateness >= CHANGE_RETENTION {
         let message = format!("`max_lateness` = {} reaches the change topics' retention of 72h", shown(config.max_lateness));
         root.fault(at("admission", "max_lateness"), message, "Lower it; 1h is usual.");

@@ -89,7 +89,7 @@ pub(super) fn run(region: usize, world: &World, watch: &Watch) -> Result<()> {
     settings.schema_id = OUR_SCHEMA_ID;
     let stream = StreamThread::new(settings, Arc::new(topology()?), ports, handle);
     thread::scope(|scope| {
-        scope.spawn(|| drive_restorer(restorer, &mut EmbeddedReader::new(broker.clone())));
+        scope.spawn(|| drive_restorer(restorer, &mut EmbeddedReader::new(broker.clone()), &world.clock));
         drive(stream, &world.clock, watch)
     })
 }

@@ -1,10 +1,12 @@
-//! Runs a stream thread, and a restorer, on OS threads of their own: the only places of the engine that wait.
+//! Runs a stream thread, a restorer, and the keeper of standbys, on OS threads of their own: the only places of the engine that wait.
 
 use crate::base::error::Result;
 use crate::base::time::Clock;
+use crate::port::group::GroupView;
 use crate::port::log::{LogReader, Wake};
 use crate::stream::report::ThreadReport;
 use crate::stream::restorer::{Restorer, Stepped};
+use crate::stream::standby::StandbyKeeper;
 use crate::stream::stream_thread::StreamThread;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -79,13 +81,26 @@ pub fn drive(mut stream: StreamThread, clock: &dyn Clock, watch: &Watch) -> Resu
 }
 
 /// Steps a restorer until no stream thread is left.
-pub fn drive_restorer(mut restorer: Restorer, reader: &mut dyn LogReader) {
+pub fn drive_restorer(mut restorer: Restorer, reader: &mut dyn LogReader, clock: &dyn Clock) {
     loop {
-        match restorer.run_once(reader) {
+        match restorer.run_once(reader, clock.now()) {
             Stepped::Worked => {}
             Stepped::Failing => thread::park_timeout(RETRY_WAIT),
             Stepped::Idle if restorer.wait() => {}
             Stepped::Idle | Stepped::Ended => return,
+        }
+    }
+}
+
+/// Steps the keeper of a process' standbys until they are ended.
+pub fn drive_standbys(mut keeper: StandbyKeeper, reader: &mut dyn LogReader, group: &mut dyn GroupView, clock: &dyn Clock) {
+    loop {
+        match keeper.run_once(reader, group, clock.now()) {
+            Stepped::Worked => {}
+            Stepped::Failing => thread::park_timeout(RETRY_WAIT),
+            // Nobody tells that a log has grown: it is looked at again when its time has come.
+            Stepped::Idle => thread::park_timeout(IDLE_MAX),
+            Stepped::Ended => return,
         }
     }
 }

@@ -68,6 +68,10 @@ impl ThreadReport {
                 gauge.set(*worst as f64 / 1_000.0);
             }
         }
+        let stalled_ms = self.of_region(region).map(|source| source.stalled_ms).max().unwrap_or(0);
+        metrics::gauge!(metric::STALLED_SECONDS, "source" => region.to_owned()).set(stalled_ms as f64 / 1_000.0);
+        let disagreements = self.of_region(region).map(|source| source.disagreements.len()).max().unwrap_or(0);
+        metrics::gauge!(metric::CONFIGURATION_DISAGREEMENTS, "source" => region.to_owned()).set(disagreements as f64);
         let overdue = self.of_region(region).filter(|source| source.heartbeat_overdue).count();
         metrics::gauge!(metric::HEARTBEAT_OVERDUE_PARTITIONS, "source" => region.to_owned()).set(overdue as f64);
         let bounds = self.of_region(region).filter_map(|source| source.lag.skew);
@@ -206,6 +210,10 @@ pub struct SourceReport {
     pub oldest_open_ms: Option<i64>,
     /// By stage: how far behind its origin the source is. Empty: nothing was ever heard of it.
     pub lag_ms: BTreeMap<&'static str, i64>,
+    /// How long nothing of it has settled although something waits.
+    pub stalled_ms: i64,
+    /// In what its region says that it is configured otherwise than this one.
+    pub disagreements: Vec<String>,
     /// How often heartbeats have shown that something before them never came.
     pub gaps: u64,
     /// Its newest heartbeat is more than two intervals old.
@@ -220,6 +228,7 @@ impl SourceReport {
     fn reckon(&mut self, now: UnixMs) {
         let stages = Stage::ALL.iter().filter_map(|stage| Some((stage.name(), self.lag.lag_ms(*stage, now)?)));
         self.lag_ms = stages.collect();
+        self.stalled_ms = self.lag.stalled_ms(now);
         self.heartbeat_overdue = self.lag.is_overdue(now);
         self.clock_ahead_ms = self.lag.skew.map(|skew| [skew.least_ms, skew.most_ms]);
     }
@@ -239,6 +248,8 @@ impl TaskReport {
                 open_records: task.open_records(index),
                 oldest_open_ms: task.oldest_open(index).map(|at| at.0),
                 lag_ms: BTreeMap::new(),
+                stalled_ms: 0,
+                disagreements: task.disagreements(index).to_vec(),
                 gaps: task.gaps(index),
                 heartbeat_overdue: false,
                 clock_ahead_ms: None,

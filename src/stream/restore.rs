@@ -8,13 +8,14 @@ pub mod image;
 pub mod meter;
 
 use crate::base::error::{Error, Result};
-use crate::base::ids::{Region, TaskId, TopicPartition};
-use crate::base::time::UnixMs;
+use crate::base::ids::{Region, TaskId, TopicId, TopicPartition};
+use crate::base::time::{Now, UnixMs};
 use crate::port::log::{Bounds, LogReader};
 use crate::record::collection::Collections;
 use crate::store::progress::SourceProgress;
-use crate::store::{Opened, Position, StoreOf, Stores};
+use crate::store::{StoreOf, Stores};
 use crate::stream::source_check::{Checked, Patience, check};
+use crate::stream::tail::Tail;
 use crate::task::settings::TaskTopics;
 use crate::task::settlement::Mark;
 use crate::task::stream_task::{Restored, SourceStart};
@@ -34,8 +35,6 @@ pub struct RestoreRequest {
     pub sources: Vec<(Region, Arc<str>)>,
     pub collections: Arc<Collections>,
     pub stores: Arc<dyn Stores>,
-    /// When it was asked for.
-    pub now: UnixMs,
     /// How long a changelog remembers that a key was forgotten (its topic's `delete.retention.ms`).
     pub horizon: Duration,
     pub safety_window: Duration,
@@ -50,15 +49,26 @@ pub struct RestoreResult {
     pub restored: Restored,
     pub partitions: i32,
     pub warnings: Vec<String>,
+    /// In this restore: what a standby had read before is not counted.
     pub entries_read: u64,
-    /// A store that was kept had all before this offset.
+    /// All before this offset was there already: in a store that was kept, or read by a standby.
     pub warm_from: Option<i64>,
+    pub from_standby: bool,
 }
 
 /// A restore under way: [`Restore::step`] reads one chunk.
 pub struct Restore {
     pub request: RestoreRequest,
+    /// What has been read before.
+    ahead: Option<Ahead>,
     state: State,
+}
+
+/// What a restore need not read: it is built on only if the log still bears it out.
+struct Ahead {
+    tail: Tail,
+    /// What is known of it already, if this restore has read some of it itself.
+    begun: Option<Begun>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "there is one of it for each restore under way")]
@@ -68,17 +78,31 @@ enum State {
 }
 
 struct Reading {
-    image: Image,
-    position: i64,
+    tail: Tail,
     end: i64,
     partitions: i32,
+    begun: Begun,
+}
+
+/// How a restore began.
+#[derive(Debug, Clone, Default)]
+struct Begun {
     warm_from: Option<i64>,
+    from_standby: bool,
+    entries_before: u64,
     warnings: Vec<String>,
+}
+
+impl Begun {
+    fn from_standby(tail: &Tail) -> Self {
+        let (warm_from, entries_before) = (Some(tail.position()), tail.image.entries_read());
+        Self { warm_from, from_standby: true, entries_before, warnings: Vec::new() }
+    }
 }
 
 impl Restore {
     pub fn new(request: RestoreRequest) -> Self {
-        Self { request, state: State::Begin }
+        Self { request, ahead: None, state: State::Begin }
     }
 
     /// It is reading, and holds the reader's position.
@@ -86,134 +110,113 @@ impl Restore {
         matches!(self.state, State::Reading(_))
     }
 
-    /// One step; `None` while there is more to do. A retryable error may simply be stepped again.
-    pub fn step(&mut self, reader: &mut dyn LogReader) -> Result<Option<RestoreResult>> {
-        match &mut self.state {
-            State::Begin => {
-                self.state = State::Reading(self.begin(reader)?);
-                Ok(None)
-            }
-            State::Reading(reading) if reading.position < reading.end => {
-                let mut records = Vec::new();
-                let next = reader.read(&mut records)?.min(reading.end);
-                for record in records.iter().filter(|record| record.offset < reading.end) {
-                    reading.image.apply(record)?;
-                }
-                reading.image.passed(next);
-                reading.image.commit()?;
-                reading.position = next;
-                self.request.meter.reach(next, reading.image.entries_read());
-                Ok(None)
-            }
-            State::Reading(_) => {
-                reader.close();
-                let State::Reading(reading) = std::mem::replace(&mut self.state, State::Begin) else {
-                    return Err(Error::fatal("a restore ended in a state that it was not in"));
-                };
-                self.finish(reader, reading).map(Some)
-            }
+    /// It has nothing to go on from.
+    pub fn is_cold(&self) -> bool {
+        !self.has_begun() && self.ahead.is_none()
+    }
+
+    /// Hands over what a standby has read.
+    pub fn go_on_from(&mut self, tail: Tail) {
+        self.ahead = Some(Ahead { tail, begun: None });
+    }
+
+    /// What has been read so far.
+    pub fn into_tail(self) -> Option<Tail> {
+        match self.state {
+            State::Begin => self.ahead.map(|ahead| ahead.tail),
+            State::Reading(reading) => Some(reading.tail),
         }
     }
 
-    fn begin(&self, reader: &mut dyn LogReader) -> Result<Reading> {
-        let changelog = &self.request.topics.versions_changelog;
-        let partitions = self.check_topics(reader)?;
-        let bounds = reader.bounds(changelog)?;
-        let mut warnings = Vec::new();
-        let opened = self.open_store(reader, bounds, &mut warnings)?;
-        let warm_from = opened.applied.as_ref().map(|applied| applied.position.next_offset);
-        let position = warm_from.unwrap_or(bounds.first);
-        reader.open(changelog, position)?;
-        self.request.meter.begin(position, bounds.end);
-        let image = Image::new(self.request.collections.clone(), opened);
-        Ok(Reading { image, position, end: bounds.end, partitions, warm_from, warnings })
+    /// The same after the log could not be reached: what has been read is not read again, unless that took so long that
+    /// the log no longer leads on from there.
+    pub fn begin_again(mut self) -> Self {
+        if let State::Reading(reading) = std::mem::replace(&mut self.state, State::Begin) {
+            self.ahead = Some(Ahead { tail: reading.tail, begun: Some(reading.begun) });
+        }
+        self
     }
 
-    /// What was kept, unless the log does not lead on from there.
-    fn open_store(&self, reader: &mut dyn LogReader, bounds: Bounds, warnings: &mut Vec<String>) -> Result<Opened> {
-        let RestoreRequest { task, topics, collections, stores, horizon, .. } = &self.request;
-        let changelog = topics.versions_changelog.clone();
-        let topic_id = reader.describe(&changelog.topic)?.and_then(|topic| topic.id);
-        let of = StoreOf { task: *task, changelog, topic_id, collections: collections.clone(), horizon: *horizon };
-        let mut opened = stores.open(&of)?;
-        warnings.extend(opened.warning.take());
-        let Some(position) = opened.applied.as_ref().map(|applied| applied.position) else { return Ok(opened) };
-        let Some(reason) = self.cannot_go_on(reader, position, bounds)? else { return Ok(opened) };
-        warnings.push(format!("the store kept for this task is dropped, and restored from the beginning: {reason}"));
-        drop(opened);
-        stores.open_empty(&of)
-    }
-
-    /// Why reading on from a kept store's position would not lead to what the log means.
-    ///
-    /// The horizon is measured by the log's own times and by our clock: a log that nobody has written to since is
-    /// compacted all the same. A quarter of it is left for the reading.
-    fn cannot_go_on(&self, reader: &mut dyn LogReader, position: Position, bounds: Bounds) -> Result<Option<String>> {
-        let Position { next_offset, at } = position;
-        let changelog = &self.request.topics.versions_changelog;
-        if next_offset < bounds.first {
-            return Ok(Some(format!("it ends at offset {next_offset}, and {changelog} begins at {} now", bounds.first)));
-        }
-        if next_offset > bounds.end {
-            return Ok(Some(format!("it ends at offset {next_offset}, and {changelog} at {} already", bounds.end)));
-        }
-        if next_offset == bounds.end {
+    /// One step; `None` while there is more to do. After a retryable error it is to [begin again](Self::begin_again).
+    pub fn step(&mut self, reader: &mut dyn LogReader, now: Now) -> Result<Option<RestoreResult>> {
+        let State::Reading(reading) = &mut self.state else {
+            self.begin(reader, now)?;
+            return Ok(None);
+        };
+        if reading.tail.position() < reading.end {
+            reading.tail.read(reader, reading.end)?;
+            let entries = reading.tail.image.entries_read() - reading.begun.entries_before;
+            self.request.meter.reach(reading.tail.position(), entries);
             return Ok(None);
         }
-        let usable = self.request.horizon * 3 / 4;
-        let by_clock = self.request.now.since_ms(at) > usable.as_millis() as i64;
-        if by_clock || reader.offset_at(changelog, at.plus(usable))? < bounds.end {
-            return Ok(Some(format!(
-                "it is older than {} s, and {changelog} may have let go of deletes that it has not seen",
-                usable.as_secs()
-            )));
+        reader.close();
+        let around = look_around(&self.request, reader, &reading.tail.image, reading.partitions)?;
+        match std::mem::replace(&mut self.state, State::Begin) {
+            State::Reading(reading) => Ok(Some(self.finish(reading, around))),
+            State::Begin => Err(Error::fatal("a restore ended in a state that it was not in")),
         }
-        Ok(None)
     }
 
-    /// The local topic's partition count; the changelogs must have as many.
-    fn check_topics(&self, reader: &mut dyn LogReader) -> Result<i32> {
-        let topics = &self.request.topics;
-        let count = |reader: &mut dyn LogReader, topic: &Arc<str>| {
-            let missing = || Error::refuse(format_args!("topic {topic} is not there; `driftless topics create` makes it"));
-            reader.partition_count(topic)?.ok_or_else(missing)
+    /// The end is asked for now that the partition is ours: a former owner may have written until a moment ago.
+    fn begin(&mut self, reader: &mut dyn LogReader, now: Now) -> Result<()> {
+        let (partitions, topic_id) = self.check_topics(reader)?;
+        let changelog = self.request.topics.versions_changelog.clone();
+        let bounds = reader.bounds(&changelog)?;
+        let RestoreRequest { task, collections, stores, horizon, .. } = self.request.clone();
+        let of = StoreOf { task, changelog, topic_id, collections, horizon };
+        let tail = match self.ahead.as_ref().map(|ahead| &ahead.tail) {
+            Some(tail) => match tail.why_not(reader, &of, bounds, now)? {
+                None => None,
+                Some(why) => {
+                    self.ahead = None;
+                    let warning = format!("what was read of this task's changelog before is of no use: {why}; it is read anew");
+                    Some(Tail::begin_anew(&of, stores.as_ref(), bounds, now, warning)?)
+                }
+            },
+            None => Some(Tail::begin(&of, stores.as_ref(), reader, bounds, now)?),
         };
-        let partitions = count(reader, &topics.local.topic)?;
-        for changelog in [&topics.versions_changelog.topic, &topics.vectors_changelog.topic] {
-            let found = count(reader, changelog)?;
-            if found != partitions {
+        if let Some(mut tail) = tail {
+            let warnings = tail.warning.take().into_iter().collect();
+            let begun = Begun { warm_from: tail.warm_from(), warnings, ..Begun::default() };
+            self.ahead = Some(Ahead { tail, begun: Some(begun) });
+        }
+        if let Some(ahead) = &self.ahead {
+            ahead.tail.open(reader)?;
+        }
+        if let Some(Ahead { tail, begun }) = self.ahead.take() {
+            let begun = begun.unwrap_or_else(|| Begun::from_standby(&tail));
+            self.request.meter.begin(tail.position(), bounds.end);
+            self.state = State::Reading(Reading { tail, end: bounds.end, partitions, begun });
+        }
+        Ok(())
+    }
+
+    /// The local topic's partition count, which the changelogs must have too, and the versions changelog's id.
+    fn check_topics(&self, reader: &mut dyn LogReader) -> Result<(i32, Option<TopicId>)> {
+        let topics = &self.request.topics;
+        let describe = |reader: &mut dyn LogReader, topic: &Arc<str>| {
+            let missing = || Error::refuse(format_args!("topic {topic} is not there; `driftless topics create` makes it"));
+            reader.describe(topic)?.ok_or_else(missing)
+        };
+        let partitions = describe(reader, &topics.local.topic)?.partitions;
+        let versions = describe(reader, &topics.versions_changelog.topic)?;
+        let vectors = describe(reader, &topics.vectors_changelog.topic)?;
+        for (changelog, found) in [(&topics.versions_changelog, &versions), (&topics.vectors_changelog, &vectors)] {
+            if found.partitions != partitions {
                 return Err(Error::refuse(format_args!(
-                    "topic {changelog} has {found} partitions and {} has {partitions}: they must be equal",
-                    topics.local.topic
+                    "topic {} has {} partitions and {} has {partitions}: they must be equal",
+                    changelog.topic, found.partitions, topics.local.topic
                 )));
             }
         }
-        Ok(partitions)
+        Ok((partitions, versions.id))
     }
 
-    fn finish(&self, reader: &mut dyn LogReader, reading: Reading) -> Result<RestoreResult> {
-        let Reading { image, end, partitions, warm_from, mut warnings, .. } = reading;
-        let Finished { mut store, progress, misplaced, forgotten, held_back, entries_read, unreadable } = image.finish();
-        let progress = progress.as_ref();
-        let mut sources = Vec::new();
-        for (region, topic) in &self.request.sources {
-            let known = progress.and_then(|progress| progress.sources.iter().find(|source| *source.topic == **topic));
-            let checked = check_start(reader, start_of(region, topic, known), known, self.request.task.partition, partitions)?;
-            warnings.extend(checked.warning);
-            sources.push(checked.start);
-        }
-        let vectors = &self.request.topics.vectors_changelog;
-        let vectors_bounds = reader.bounds(vectors)?;
-        let clean =
-            progress.is_some_and(|progress| progress.closed) || (progress.is_none() && entries_read == 0 && store.is_empty());
-        let reassert_from = match clean {
-            true => None,
-            false => {
-                let tail = tail_begin(reader, vectors, vectors_bounds.first, vectors_bounds.end, self.request.safety_window)?;
-                let handed_on = progress.and_then(|progress| progress.suspect_from);
-                Some(handed_on.map_or(tail, |from| from.min(tail)))
-            }
-        };
+    fn finish(&self, reading: Reading, around: Around) -> RestoreResult {
+        let Reading { tail, end, partitions, begun } = reading;
+        let Begun { warm_from, from_standby, entries_before, mut warnings } = begun;
+        warnings.extend(around.warnings);
+        let Finished { mut store, progress, misplaced, forgotten, held_back, entries_read, unreadable } = tail.image.finish();
         if unreadable > 0 {
             warnings.push(format!(
                 "{} records of {} can't be read and are passed over",
@@ -221,21 +224,54 @@ impl Restore {
             ));
         }
         store.activate();
+        let progress = progress.as_ref();
         let restored = Restored {
-            sources,
+            sources: around.sources,
             floor: progress.and_then(|progress| progress.floor),
             epoch: progress.map_or(0, |progress| progress.epoch) + 1,
             written_at: progress.map_or(0, |progress| progress.written_at),
             versions_end: end,
-            vectors_next: store.vectors_end().clamp(vectors_bounds.first, vectors_bounds.end),
-            reassert_from,
+            vectors_next: store.vectors_end().clamp(around.vectors.first, around.vectors.end),
+            reassert_from: around.reassert_from,
             misplaced,
             forgotten,
             held_back,
             store,
         };
-        Ok(RestoreResult { restored, partitions, warnings, entries_read, warm_from })
+        let entries_read = entries_read - entries_before;
+        RestoreResult { restored, partitions, warnings, entries_read, warm_from, from_standby }
     }
+}
+
+/// What the other topics have to say once the versions changelog is read.
+struct Around {
+    sources: Vec<SourceStart>,
+    vectors: Bounds,
+    reassert_from: Option<i64>,
+    warnings: Vec<String>,
+}
+
+fn look_around(request: &RestoreRequest, reader: &mut dyn LogReader, image: &Image, partitions: i32) -> Result<Around> {
+    let progress = image.progress();
+    let (mut sources, mut warnings) = (Vec::new(), Vec::new());
+    for (region, topic) in &request.sources {
+        let known = progress.and_then(|progress| progress.sources.iter().find(|source| *source.topic == **topic));
+        let checked = check_start(reader, start_of(region, topic, known), known, request.task.partition, partitions)?;
+        warnings.extend(checked.warning);
+        sources.push(checked.start);
+    }
+    let changelog = &request.topics.vectors_changelog;
+    let vectors = reader.bounds(changelog)?;
+    let is_new = progress.is_none() && image.entries_read() == 0 && image.store().is_empty();
+    let reassert_from = match progress.is_some_and(|progress| progress.closed) || is_new {
+        true => None,
+        false => {
+            let tail = tail_begin(reader, changelog, vectors.first, vectors.end, request.safety_window)?;
+            let handed_on = progress.and_then(|progress| progress.suspect_from);
+            Some(handed_on.map_or(tail, |from| from.min(tail)))
+        }
+    };
+    Ok(Around { sources, vectors, reassert_from, warnings })
 }
 
 /// Both places that progress remembers are looked at. A topic that was made anew and read past before anybody saw

@@ -3,10 +3,12 @@
 
 use crate::base::error::{Error, Remedy, Result};
 use crate::base::ids::{TaskId, TopicPartition};
+use crate::base::time::Now;
 use crate::port::log::{Bounds, LogReader, Wake};
 use crate::record::raw::RawRecord;
 use crate::stream::restore::{Restore, RestoreRequest, RestoreResult};
 use crate::stream::source_check::{Checked, Patience, check};
+use crate::stream::standby::{InHand, StandbyHandle, Standbys};
 use crate::task::command::{Part, Reading};
 use crate::task::stream_task::SourceStart;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
@@ -54,6 +56,7 @@ pub enum Reply {
 pub struct RestorerHandle {
     requests: Sender<Request>,
     replies: Receiver<Reply>,
+    standbys: Option<StandbyHandle>,
 }
 
 impl RestorerHandle {
@@ -64,12 +67,18 @@ impl RestorerHandle {
     pub fn poll(&self) -> Option<Reply> {
         self.replies.try_recv().ok()
     }
+
+    /// For the standbys of the process, if it keeps any.
+    pub(super) fn tell(&mut self, in_hand: impl FnOnce() -> InHand) {
+        if let Some(standbys) = &mut self.standbys {
+            standbys.tell(in_hand());
+        }
+    }
 }
 
-#[expect(clippy::large_enum_variant, reason = "there are as many of them as tasks")]
 enum Job {
     Restore(Box<Restore>),
-    Other(Request),
+    Other(Box<Request>),
 }
 
 /// What a step of the restorer did.
@@ -89,21 +98,29 @@ pub struct Restorer {
     requests: Receiver<Request>,
     replies: Sender<Reply>,
     wake: Wake,
+    /// Restores go on from what these have read.
+    standbys: Option<Standbys>,
     jobs: VecDeque<Job>,
 }
 
 impl Restorer {
     /// `wake` is called when a reply is there.
     pub fn new(wake: Wake) -> (Self, RestorerHandle) {
+        Self::with_standbys(wake, None)
+    }
+
+    /// In a process that keeps standbys.
+    pub fn with_standbys(wake: Wake, standbys: Option<Standbys>) -> (Self, RestorerHandle) {
         let (requests_in, requests) = unbounded();
         let (replies, replies_out) = unbounded();
-        let restorer = Self { requests, replies, wake, jobs: VecDeque::new() };
-        (restorer, RestorerHandle { requests: requests_in, replies: replies_out })
+        let handle =
+            RestorerHandle { requests: requests_in, replies: replies_out, standbys: standbys.as_ref().map(Standbys::join) };
+        (Self { requests, replies, wake, standbys, jobs: VecDeque::new() }, handle)
     }
 
     /// Takes new requests in, then does one step of the job in front. Reads and checks are short and go before
     /// restores, so that running tasks don't wait for one that starts.
-    pub fn run_once(&mut self, reader: &mut dyn LogReader) -> Stepped {
+    pub fn run_once(&mut self, reader: &mut dyn LogReader, now: Now) -> Stepped {
         loop {
             match self.requests.try_recv() {
                 Ok(request) => self.accept(request),
@@ -114,7 +131,7 @@ impl Restorer {
         }
         let Some(job) = self.jobs.pop_front() else { return Stepped::Idle };
         match job {
-            Job::Restore(restore) => self.step_restore(restore, reader),
+            Job::Restore(restore) => self.step_restore(restore, reader, now),
             Job::Other(request) => match answer(&request, reader) {
                 Ok(reply) => {
                     self.reply(reply);
@@ -147,18 +164,22 @@ impl Restorer {
             other => {
                 // Behind a restore in mid-read, which holds the reader; before those not begun.
                 let at = self.jobs.iter().position(|job| matches!(job, Job::Restore(restore) if !restore.has_begun()));
-                self.jobs.insert(at.unwrap_or(self.jobs.len()), Job::Other(other));
+                self.jobs.insert(at.unwrap_or(self.jobs.len()), Job::Other(Box::new(other)));
             }
         }
     }
 
-    fn step_restore(&mut self, mut restore: Box<Restore>, reader: &mut dyn LogReader) -> Stepped {
+    fn step_restore(&mut self, mut restore: Box<Restore>, reader: &mut dyn LogReader, now: Now) -> Stepped {
         let (task, life) = (restore.request.task, restore.request.life);
         if restore.request.cancelled.load(Ordering::Acquire) {
             reader.close();
+            self.give_back(*restore);
             return Stepped::Worked;
         }
-        match restore.step(reader) {
+        if let Some(tail) = self.standbys.as_ref().filter(|_| restore.is_cold()).and_then(|standbys| standbys.claim(task)) {
+            restore.go_on_from(tail);
+        }
+        match restore.step(reader, now) {
             Ok(None) => {
                 self.jobs.push_front(Job::Restore(restore));
                 Stepped::Worked
@@ -168,16 +189,27 @@ impl Restorer {
                 Stepped::Worked
             }
             Err(error) if error.remedy == Remedy::Retry => {
-                tracing::warn!(%task, %error, "a restore can't go on; it begins again");
+                tracing::warn!(%task, %error, "a restore can't go on; it is tried again");
                 reader.close();
-                self.jobs.push_back(Job::Restore(Box::new(Restore::new(restore.request))));
+                self.jobs.push_back(Job::Restore(Box::new(restore.begin_again())));
                 Stepped::Failing
             }
             Err(error) => {
                 reader.close();
+                if !restore.has_begun() {
+                    // Not for what was read.
+                    self.give_back(*restore);
+                }
                 self.reply(Reply::RestoreFailed { task, life, error });
                 Stepped::Worked
             }
+        }
+    }
+
+    fn give_back(&self, restore: Restore) {
+        let task = restore.request.task;
+        if let Some((standbys, tail)) = self.standbys.as_ref().zip(restore.into_tail()) {
+            standbys.give_back(task, tail);
         }
     }
 

@@ -7,6 +7,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::ids::{TopicId, TopicPartition};
+use crate::base::metric;
 use crate::port::log::{Bounds, LogReader};
 use crate::record::raw::RawRecord;
 use crate::task::settlement::fingerprint;
@@ -74,6 +75,7 @@ fn check_place(
             start.next_offset,
             bounds.first - 1
         );
+        metrics::counter!(metric::REPLICATION_GAPS, "source" => start.region.to_string()).increment(1);
         start.next_offset = bounds.first;
         return Ok(Checked { start, replay: false, warning: Some(warning) });
     }
@@ -100,7 +102,9 @@ fn check_place(
     Ok(replay(start, topic_id, bounds, warning))
 }
 
+/// It is another log: counted, since the warning is easily overlooked.
 fn replay(mut start: SourceStart, topic_id: Option<TopicId>, bounds: Bounds, warning: String) -> Checked {
+    metrics::counter!(metric::SOURCE_REPLAYS, "source" => start.region.to_string()).increment(1);
     start.topic_id = topic_id;
     start.next_offset = bounds.first;
     start.mark = None;
@@ -126,7 +130,13 @@ impl Patience {
     }
 }
 
-fn record_at(reader: &mut dyn LogReader, source: &TopicPartition, offset: i64, first: i64) -> Result<Option<RawRecord>> {
+/// The record at an offset, if it is still there.
+pub(super) fn record_at(
+    reader: &mut dyn LogReader,
+    source: &TopicPartition,
+    offset: i64,
+    first: i64,
+) -> Result<Option<RawRecord>> {
     if offset < first {
         return Ok(None);
     }

@@ -76,12 +76,22 @@ enum Slot {
         task: Box<StreamTask>,
         partitions: i32,
         paused: Vec<bool>,
+        origin: StoreOrigin,
     },
     /// Finishing what is under way, until the deadline.
     Draining {
         task: Box<StreamTask>,
         deadline: Duration,
     },
+}
+
+/// Where a task's store came from when it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreOrigin {
+    /// From a standby, which had read all but the last of the changelog.
+    pub from_standby: bool,
+    /// The end of the versions changelog up to which it was read.
+    pub up_to: i64,
 }
 
 /// What a round did, and when the next one is due at the latest.
@@ -187,6 +197,7 @@ impl StreamThread {
         self.regulate(now);
         self.commit_offsets(now);
         self.finish_drains(now);
+        self.tell_what_is_in_hand();
         if self.stopping && self.slots.is_empty() && !self.left {
             self.ports.consumer.leave();
             self.left = true;
@@ -430,6 +441,14 @@ impl StreamThread {
             }
         }
         report
+    }
+
+    /// Of a task that runs: for tests, which compare its store with the log.
+    pub fn store_origin(&self, id: TaskId) -> Option<StoreOrigin> {
+        match self.slots.get(&id)? {
+            Slot::Active { origin, .. } => Some(*origin),
+            _ => None,
+        }
     }
 
     /// The versions store of a task that is held and restored: for tests, which look into it from outside.

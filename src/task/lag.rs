@@ -153,6 +153,16 @@ impl LagView {
         Some(waiting.max(passed).max(silent).max(0))
     }
 
+    /// How long nothing has settled although something waits. What has only just come has not waited longer than that,
+    /// however long nothing came before it.
+    pub fn stalled_ms(&self, now: UnixMs) -> i64 {
+        let Some(oldest) = self.oldest[Stage::Acknowledged as usize] else { return 0 };
+        let now = self.at(now);
+        let ahead_ms = self.skew.map_or(0, |skew| skew.correction_ms());
+        let last_settled = UnixMs(self.passed[Stage::Acknowledged as usize].second * RECENT_MS);
+        (now.since_ms(oldest) + ahead_ms).min(now.since_ms(last_settled)).max(0)
+    }
+
     /// The moment that a reckoning is for: that of the view, or `now` if the thread has told nothing new for so long
     /// that it must be taken to hang.
     fn at(&self, now: UnixMs) -> UnixMs {
@@ -235,6 +245,20 @@ mod tests {
         assert_eq!(view.lag_ms(Stage::Acknowledged, UnixMs(10_500)), Some(150), "as of when it was told");
         assert_eq!(view.lag_ms(Stage::Acknowledged, UnixMs(20_000)), Some(10_100), "it hangs");
         assert_eq!(view.lag_ms(Stage::Polled, UnixMs(20_000)), Some(10_000));
+    }
+
+    #[test]
+    fn a_source_is_stalled_only_while_something_waits_and_nothing_settles() {
+        let mut lag = SourceLag::new(None, INTERVAL);
+        let stalled = |lag: &SourceLag, oldest: Option<i64>, now: i64| {
+            lag.view([None, None, oldest.map(UnixMs)], None, UnixMs(now)).stalled_ms(UnixMs(now))
+        };
+        lag.passed(Stage::Acknowledged, UnixMs(9_990), at(10_000));
+        assert_eq!(stalled(&lag, None, 90_000), 0, "idle for as long as you like");
+        assert_eq!(stalled(&lag, Some(89_900), 90_000), 100, "the first change after that");
+        assert_eq!(stalled(&lag, Some(89_900), 150_000), 60_100, "it hangs");
+        lag.passed(Stage::Acknowledged, UnixMs(89_900), at(150_000));
+        assert_eq!(stalled(&lag, Some(90_500), 150_900), 900, "a backlog that is worked off is not stalled");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::base::ids::Region;
 use crate::base::metric;
 use crate::record::collection::Collections;
 use crate::record::reason::Reason;
+use crate::task::lag::Stage;
 use metrics::{Counter, Histogram, counter, histogram};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -86,6 +87,8 @@ impl Totals {
 struct SourceMetrics {
     totals: SourceTotals,
     polled: Counter,
+    gaps: Counter,
+    heartbeat: Histogram,
     apply: Histogram,
     verdicts: Vec<(&'static str, Counter)>,
     region: Region,
@@ -117,14 +120,26 @@ pub struct TaskMetrics {
     pub tombstones_forgotten: Counter,
 }
 
+/// What alerts look for an increase of must have been seen before it increases.
+fn show_at_zero(source: &str) {
+    counter!(metric::SOURCE_REPLAYS, "source" => source.to_owned()).increment(0);
+    for reason in Reason::ALL {
+        counter!(metric::DEAD_LETTERS, "source" => source.to_owned(), "reason" => reason.code()).increment(0);
+    }
+}
+
 impl TaskMetrics {
     pub fn new(sources: &[Region], collections: &Collections) -> Self {
+        let apply = |source: &str, stage: Stage| histogram!(metric::APPLY_SECONDS, "source" => source.to_owned(), "stage" => stage.name());
         let sources = sources.iter().map(|region| {
             let name = region.to_string();
+            show_at_zero(&name);
             SourceMetrics {
                 totals: SourceTotals::default(),
                 polled: counter!(metric::RECORDS_POLLED, "source" => name.clone()),
-                apply: histogram!(metric::APPLY_SECONDS, "source" => name),
+                gaps: counter!(metric::REPLICATION_GAPS, "source" => name.clone()),
+                heartbeat: apply(&name, Stage::Polled),
+                apply: apply(&name, Stage::Acknowledged),
                 verdicts: Vec::new(),
                 region: region.clone(),
             }
@@ -161,6 +176,15 @@ impl TaskMetrics {
         let source = &mut self.sources[source];
         source.totals.polled += 1;
         source.polled.increment(1);
+    }
+
+    /// A heartbeat has come; `delay` is what it took from its origin's append.
+    pub fn heartbeat_polled(&self, source: usize, delay: Duration) {
+        self.sources[source].heartbeat.record(delay);
+    }
+
+    pub fn replication_gap(&self, source: usize) {
+        self.sources[source].gaps.increment(1);
     }
 
     pub fn verdict(&mut self, source: usize, word: &'static str) {

@@ -50,6 +50,8 @@ pub struct Exchange {
 #[derive(Debug, Default)]
 pub struct Skew {
     exchanges: VecDeque<SkewBounds>,
+    /// What all of them allow: asked for with every row.
+    bounds: Option<SkewBounds>,
 }
 
 impl Skew {
@@ -61,9 +63,10 @@ impl Skew {
         if bounds.least_ms > bounds.most_ms {
             // A clock was set while it was under way.
             self.exchanges.clear();
+            self.bounds = None;
             return;
         }
-        if self.bounds().is_some_and(|held| held.and(bounds).is_none()) {
+        if self.bounds.is_some_and(|held| held.and(bounds).is_none()) {
             // What was learnt before a clock was set is no longer true.
             self.exchanges.clear();
         }
@@ -71,11 +74,18 @@ impl Skew {
             self.exchanges.pop_front();
         }
         self.exchanges.push_back(bounds);
+        self.bounds = self.exchanges.iter().copied().reduce(|a, b| a.and(b).unwrap_or(b));
     }
 
     /// What all exchanges that count allow.
     pub fn bounds(&self) -> Option<SkewBounds> {
-        self.exchanges.iter().copied().reduce(|a, b| a.and(b).unwrap_or(b))
+        self.bounds
+    }
+
+    /// How late something is that was appended at `at` by that log's clock; never negative.
+    pub fn delay_ms(&self, at: UnixMs, now: UnixMs) -> u64 {
+        let ahead_ms = self.bounds.map_or(0, SkewBounds::correction_ms);
+        u64::try_from(now.since_ms(at) + ahead_ms).unwrap_or(0)
     }
 }
 
@@ -111,6 +121,8 @@ mod tests {
         skew.note(exchange(5_000, 40, 200));
         assert_eq!(skew.bounds(), Some(SkewBounds { least_ms: 4_960, most_ms: 5_040 }));
         assert_eq!(skew.bounds().map(SkewBounds::correction_ms), Some(5_000));
+        assert_eq!(skew.delay_ms(UnixMs(14_900), UnixMs(10_000)), 100);
+        assert_eq!(skew.delay_ms(UnixMs(15_100), UnixMs(10_000)), 0, "bounds are bounds: never negative");
     }
 
     #[test]

@@ -113,6 +113,8 @@ struct Source {
     /// Seen in this life.
     gaps: u64,
     skew: Skew,
+    /// In what the origin's newest heartbeat says that it is configured otherwise than we are.
+    disagreements: Vec<String>,
     /// Disagreements already told, so that each is told once.
     warned: Vec<String>,
 }
@@ -204,6 +206,7 @@ impl StreamTask {
                 topic: start.topic,
                 topic_id: start.topic_id,
                 present: start.present,
+                disagreements: Vec::new(),
                 warned: Vec::new(),
             });
         }
@@ -229,7 +232,10 @@ impl StreamTask {
         }
         known.next_offered = record.offset + 1;
         known.lag.heard(record.appended_at);
-        if !is_heartbeat_key(record.key.as_deref()) {
+        if is_heartbeat_key(record.key.as_deref()) {
+            let delay_ms = known.skew.delay_ms(record.appended_at, now.wall);
+            self.metrics.heartbeat_polled(source, Duration::from_millis(delay_ms));
+        } else {
             known.lag.passed(Stage::Polled, record.appended_at, now);
         }
         self.metrics.polled(source);

@@ -10,7 +10,7 @@ use driftless::merge::hlc::Hlc;
 use driftless::record::avro::{Fields, WireOp, encode};
 use driftless::record::change::MetaValue;
 use driftless::record::framing;
-use driftless::task::heartbeat::{ECHO_ARRIVED_AT, ECHO_STAMPED_AT, PREVIOUS, key};
+use driftless::task::heartbeat::{ECHO_ARRIVED_AT, ECHO_STAMPED_AT, MAX_LATENESS, PREVIOUS, key};
 use std::time::Duration;
 
 fn lag(worker: &Worker, topic: &str, stage: &str) -> i64 {
@@ -84,6 +84,22 @@ fn f69_a_vector_store_that_hangs_shows_in_the_last_stage_alone() {
     let lag = |stage| lag(&worker, "us.vector-cdc", stage);
     assert!((truth - 50..=truth).contains(&lag("acknowledged")), "{} of {truth}", lag("acknowledged"));
     assert_eq!((lag("polled"), lag("merged")), (0, 0));
+    assert_eq!(worker.source("us.vector-cdc").stalled_ms, lag("acknowledged"), "nothing has settled since");
+    worker.store().hangs = false;
+    idle(&world, &mut worker, 8, |_| ());
+    assert_eq!(worker.source("us.vector-cdc").stalled_ms, 0, "nothing waits");
+}
+
+#[test]
+fn a_peer_that_is_configured_otherwise_is_told_until_it_says_that_it_no_longer_is() {
+    let world = world();
+    let mut worker = world.start();
+    let ours = world.settings.max_lateness.as_millis() as i64;
+    for (theirs, expected) in [(ours, 0), (ours / 2, 1), (ours, 0)] {
+        beat(&world, 0, &[(MAX_LATENESS.to_owned(), MetaValue::Long(theirs))]);
+        world.run(&mut [&mut worker], 1_000);
+        assert_eq!(worker.source("us.vector-cdc").disagreements.len(), expected, "{theirs} ms, and {ours} here");
+    }
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod restore;
 mod rollback;
 mod scrub;
 mod sources;
+mod standby;
 mod tombstones;
 mod warm;
 mod worker;

@@ -6,17 +6,17 @@ use crate::worker::Worker;
 use crate::world::{DOCUMENTS, EPOCH_MS, World, row_id};
 use driftless::adapter::embedded::vector::{Database, EmbeddedCollections, EmbeddedStore};
 use driftless::base::error::Result;
-use driftless::base::ids::CollectionId;
+use driftless::base::ids::{CollectionId, VectorId};
 use driftless::base::time::UnixMs;
 use driftless::ops::append;
 use driftless::ops::job::JobFile;
 use driftless::ops::rebuild::{self, Rebuild, Rebuilt};
 use driftless::ops::work::Told;
-use driftless::port::vector::{StoreRequest, StoreResponse, VectorAdmin, VectorStore};
+use driftless::port::vector::{StoreReply, StoreRequest, StoreResponse, VectorAdmin, VectorStore};
 use driftless::record::collection::Collections;
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 struct Scene {
@@ -24,6 +24,8 @@ struct Scene {
     stage: RefCell<(World, Worker)>,
     desk: Desk,
     database: Arc<Database>,
+    /// The worker gets on by this part of the time that is waited for it.
+    slowness: u64,
 }
 
 /// What happens when something is told.
@@ -43,7 +45,7 @@ impl Scene {
         }
         world.settle(&mut [&mut worker]);
         let (desk, database) = (Desk::of(&world), world.database.clone());
-        Self { folder: tempfile::tempdir().unwrap(), stage: RefCell::new((world, worker)), desk, database }
+        Self { folder: tempfile::tempdir().unwrap(), stage: RefCell::new((world, worker)), desk, database, slowness: 1 }
     }
 
     fn file(&self) -> JobFile {
@@ -71,7 +73,7 @@ impl Scene {
     fn rebuild_into<'a>(&self, open: &'a mut rebuild::OpenStore<'a>, at: Option<UnixMs>, on_told: OnTold<'_>) -> Result<Rebuilt> {
         let (mut admin, file) = (EmbeddedCollections(self.database.clone()), self.file());
         let mut tell = |told| on_told(self, &told);
-        self.desk.work(&mut |span| self.run(span.as_millis() as u64), &mut tell, |history, work| {
+        self.desk.work(&mut |span| self.run(span.as_millis() as u64 / self.slowness), &mut tell, |history, work| {
             let patience = Duration::from_secs(20);
             let mut rebuild = Rebuild { collection: DOCUMENTS, admin: &mut admin, open, file: &file, patience };
             match at {
@@ -230,6 +232,53 @@ fn a_new_collection_that_lacks_a_row_is_not_swapped_in() {
     let error = scene.rebuild_into(&mut open, None, &mut |_, _| {}).unwrap_err().to_string();
     assert!(error.contains("does not hold what the changelog says") && error.contains("expected"), "{error}");
     assert_eq!(scene.alias(), "documents__g1");
+}
+
+/// A store that does not show some rows, as Milvus 2.3 may in the middle of an upsert.
+struct Hiding(EmbeddedStore, Arc<Mutex<Vec<VectorId>>>);
+
+impl VectorStore for Hiding {
+    fn submit(&mut self, collection: CollectionId, request: StoreRequest, token: u64) {
+        self.0.submit(collection, request, token);
+    }
+
+    fn poll(&mut self, responses: &mut Vec<StoreResponse>) {
+        let from = responses.len();
+        self.0.poll(responses);
+        let hidden = self.1.lock().unwrap().clone();
+        for response in &mut responses[from..] {
+            if let Ok(StoreReply::ReadBack(rows)) = &mut response.outcome {
+                rows.retain(|row| !hidden.contains(&row.id));
+            }
+        }
+    }
+}
+
+#[test]
+fn following_past_the_swap_ends_while_writing_never_does() {
+    let scene = Scene { slowness: 20, ..Scene::new() };
+    let (database, hidden) = (scene.database.clone(), Arc::new(Mutex::new(Vec::new())));
+    let mut open = |collections: Arc<Collections>| -> Result<Box<dyn VectorStore>> {
+        let store = EmbeddedStore::new(database.clone(), Duration::ZERO, append::wake()).named(collections);
+        Ok(Box::new(Hiding(store, hidden.clone())))
+    };
+    let mut waits = 0;
+    let rebuilt = scene.rebuild_into(&mut open, None, &mut |scene, told| {
+        let swapped = matches!(told, Told::Note(note) if note.contains("now stands for"));
+        if swapped || matches!(told, Told::Waiting(_)) {
+            waits += 1;
+            assert!(waits < 200, "it follows for ever");
+            let (world, _) = &mut *scene.stage.borrow_mut();
+            let id = 100 + waits;
+            world.upsert("eu", id, id, 3.0);
+            let mut hidden = hidden.lock().unwrap();
+            hidden.push(row_id(id));
+            let newest = hidden.len().saturating_sub(20);
+            hidden.drain(..newest);
+        }
+    });
+    assert!(rebuilt.unwrap().followed > 0, "no row was hidden: nothing is shown");
+    scene.assert_oracle("written all along");
 }
 
 #[test]

@@ -5,7 +5,6 @@ use crate::world::{World, row_id, stamp};
 use driftless::adapter::embedded::EmbeddedReader;
 use driftless::adapter::embedded::broker::Message;
 use driftless::base::ids::{Region, RowKey, TaskId};
-use driftless::base::time::Clock;
 use driftless::merge::version::{ContentHash, Version};
 use driftless::port::log::LogReader;
 use driftless::store::entry::{Entry, FORGOTTEN_HEADER, version_text};
@@ -36,30 +35,33 @@ pub fn write_entry(world: &World, id: i64, value: Result<Entry, Version>) -> i64
     world.broker.append(&world.versions_changelog(0), message).unwrap()
 }
 
-pub fn restore(world: &World) -> RestoreResult {
-    restore_until(world, |_| {})
-}
-
-/// `between` is called after the first step: the restore has captured the end it reads to.
-fn restore_until(world: &World, between: impl Fn(&World)) -> RestoreResult {
+pub fn request(world: &World) -> RestoreRequest {
     let task = TaskId { shard: 0, partition: 0 };
     let names = &world.settings.topics;
-    let mut restore = Restore::new(RestoreRequest {
+    RestoreRequest {
         task,
         life: 1,
         topics: TaskTopics::new(names, task),
         sources: vec![(Region::new("eu"), names.local(0)), (Region::new("us"), names.mirror(&Region::new("us"), 0))],
         collections: world.settings.collections.clone(),
         stores: world.stores.clone(),
-        now: world.clock.now().wall,
         horizon: world.settings.horizon,
         safety_window: world.settings.task.safety_window,
         meter: Arc::default(),
         cancelled: Arc::default(),
-    });
+    }
+}
+
+pub fn restore(world: &World) -> RestoreResult {
+    restore_until(world, |_| {})
+}
+
+/// `between` is called after the first step: the restore has captured the end it reads to.
+fn restore_until(world: &World, between: impl Fn(&World)) -> RestoreResult {
+    let mut restore = Restore::new(request(world));
     let mut reader = EmbeddedReader::new(world.broker.clone());
     for step in 0..20 {
-        if let Some(result) = restore.step(&mut reader as &mut dyn LogReader).expect("the topics are there") {
+        if let Some(result) = restore.step(&mut reader as &mut dyn LogReader, world.now()).expect("the topics are there") {
             return result;
         }
         if step == 0 {

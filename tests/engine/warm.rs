@@ -227,7 +227,7 @@ fn a_task_that_is_restored_runs_while_another_one_still_waits_for_it() {
         if states(&worker).contains(&"running") {
             break;
         }
-        worker.step_restorer();
+        worker.step_restorer(world.now());
     }
     assert_eq!(states(&worker), ["running", "restoring"]);
     let ids: Vec<i64> = (0..10).filter(|id| world.upsert("eu", *id, 2_000, 0.1).at.partition == 0).collect();

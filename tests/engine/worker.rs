@@ -5,14 +5,17 @@ use crate::faulty_store::{FaultyStore, StoreLine};
 use crate::fuse::Fuse;
 use crate::world::{APPLICATION, World};
 use driftless::adapter::embedded::schema::EmbeddedSchemas;
-use driftless::adapter::embedded::{EmbeddedConsumer, EmbeddedReader};
-use driftless::base::ids::Region;
+use driftless::adapter::embedded::{EmbeddedConsumer, EmbeddedGroupView, EmbeddedReader};
+use driftless::base::ids::{Region, TaskId};
 use driftless::base::time::Now;
+use driftless::port::log::LogReader;
 use driftless::record::schema::{SchemaLookup, SchemaSource};
 use driftless::stream::report::{SourceReport, TaskReport, ThreadReport};
 use driftless::stream::restorer::{Restorer, Stepped};
-use driftless::stream::stream_thread::{Ports, Round, StreamThread};
+use driftless::stream::standby::{StandbyKeeper, StandbySettings, Standbys};
+use driftless::stream::stream_thread::{Ports, Round, StoreOrigin, StreamThread};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Registries that do not answer, by region.
@@ -22,6 +25,7 @@ pub struct Worker {
     stream: StreamThread,
     restorer: Restorer,
     reader: EmbeddedReader,
+    pub standby: Option<StandbyLine>,
     appends: Arc<Mutex<AppendLine>>,
     store: Arc<Mutex<StoreLine>>,
     consumer: Arc<Mutex<ConsumerLine>>,
@@ -50,11 +54,14 @@ impl Worker {
         let consumer = Arc::new(Mutex::new(ConsumerLine::default()));
         let silent_registries = Silent::default();
         let local = (0..world.settings.topics.shards()).map(|shard| world.settings.topics.local(shard)).collect();
-        let (restorer, handle) = Restorer::new(Arc::new(|| {}));
+        let process = format!("process-{}", PROCESSES.fetch_add(1, Ordering::Relaxed));
+        let standby = (world.standby_replicas > 0).then(|| StandbyLine::new(world, process.clone()));
+        let standbys = standby.as_ref().map(|line| line.standbys.clone());
+        let (restorer, handle) = Restorer::with_standbys(Arc::new(|| {}), standbys);
         let ports = Ports {
             clock: Box::new(world.clock.clone()),
             consumer: Box::new(FaultyConsumer {
-                inner: EmbeddedConsumer::join(world.broker.clone(), APPLICATION, local, Arc::new(|| {})),
+                inner: EmbeddedConsumer::join_in(Some(process), world.broker.clone(), APPLICATION, local, Arc::new(|| {})),
                 line: consumer.clone(),
                 fuse: fuse.clone(),
             }),
@@ -67,6 +74,7 @@ impl Worker {
             stream: StreamThread::new(world.settings.clone(), world.topology.clone(), ports, handle),
             restorer,
             reader: EmbeddedReader::new(world.broker.clone()),
+            standby,
             appends,
             store,
             consumer,
@@ -80,8 +88,16 @@ impl Worker {
     pub fn round(&mut self, now: Now) -> Round {
         let round = self.stream.run_once(now).expect("nothing here is fatal");
         self.stopped = round.stopped;
-        while self.restorer.run_once(&mut self.reader) == Stepped::Worked {}
+        while self.restorer.run_once(&mut self.reader, now) == Stepped::Worked {}
+        if let Some(standby) = &mut self.standby {
+            standby.read_on(now);
+        }
         round
+    }
+
+    /// Where the store of a running task came from.
+    pub fn store_origin(&self, partition: i32) -> Option<StoreOrigin> {
+        self.stream.store_origin(TaskId { shard: 0, partition })
     }
 
     /// A round in which the restorer gets nowhere.
@@ -90,8 +106,8 @@ impl Worker {
     }
 
     /// One step of the restorer's.
-    pub fn step_restorer(&mut self) {
-        self.restorer.run_once(&mut self.reader);
+    pub fn step_restorer(&mut self, now: Now) {
+        self.restorer.run_once(&mut self.reader, now);
     }
 
     /// Asks for a graceful stop.
@@ -135,6 +151,45 @@ impl Worker {
 
     pub fn consumer(&self) -> MutexGuard<'_, ConsumerLine> {
         self.consumer.lock().unwrap()
+    }
+}
+
+/// No two workers of a test are one process.
+static PROCESSES: AtomicU64 = AtomicU64::new(0);
+
+/// What keeps a worker's standbys.
+pub struct StandbyLine {
+    pub standbys: Standbys,
+    /// It reads nothing, and nobody notices.
+    pub stands_still: bool,
+    pub reader: Box<dyn LogReader>,
+    keeper: StandbyKeeper,
+    view: EmbeddedGroupView,
+}
+
+impl StandbyLine {
+    pub fn new(world: &World, process: String) -> Self {
+        let standbys = Standbys::default();
+        let settings = StandbySettings {
+            replicas: world.standby_replicas,
+            process,
+            topics: world.settings.topics.clone(),
+            collections: world.settings.collections.clone(),
+            stores: world.stores.clone(),
+            horizon: world.settings.horizon,
+        };
+        Self {
+            keeper: StandbyKeeper::new(settings, standbys.clone()),
+            standbys,
+            stands_still: false,
+            reader: Box::new(EmbeddedReader::new(world.broker.clone())),
+            view: EmbeddedGroupView::new(world.broker.clone(), APPLICATION),
+        }
+    }
+
+    /// All that there is to read for now.
+    pub fn read_on(&mut self, now: Now) {
+        while !self.stands_still && self.keeper.run_once(self.reader.as_mut(), &mut self.view, now) == Stepped::Worked {}
     }
 }
 

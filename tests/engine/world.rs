@@ -66,6 +66,7 @@ pub struct Produced {
     pub value: Bytes,
 }
 
+#[derive(Clone)]
 pub struct World {
     pub clock: HandClock,
     pub settings: StreamSettings,
@@ -75,6 +76,7 @@ pub struct World {
     /// What the machine keeps of its workers; nothing unless a test says so.
     pub stores: Arc<dyn Stores>,
     pub partitions: i32,
+    pub standby_replicas: usize,
     pub produced: Vec<Produced>,
 }
 
@@ -122,7 +124,13 @@ impl World {
         processor::register_standard(&mut types);
         let topology = Arc::new(Topology::parse("replicate.toml", REPLICATE, &types).expect("the shipped topology is good"));
         let stores = Arc::new(MemoryStores);
-        Self { clock, settings, topology, broker, database, stores, partitions, produced: Vec::new() }
+        Self { clock, settings, topology, broker, database, stores, partitions, standby_replicas: 0, produced: Vec::new() }
+    }
+
+    /// With nothing in it.
+    pub fn create_anew(&self, topic: &str) {
+        self.broker.delete_topic(topic);
+        self.broker.create_topic(topic, self.partitions, TimestampType::LogAppendTime).unwrap();
     }
 
     pub fn create_mirror(&self, peer: &str, partitions: i32) {

@@ -1,6 +1,7 @@
 //! The mock cluster, as the conformance suite wants a log, and what only tests do to one.
 
-use driftless::adapter::kafka::{KafkaAppender, KafkaGroupConsumer, KafkaLogReader, KafkaSettings, Subscription};
+use driftless::adapter::kafka::{KafkaAppender, KafkaGroupConsumer, KafkaGroupView, KafkaLogReader, KafkaSettings, Subscription};
+use driftless::port::group::GroupView;
 use driftless::port::log::{Appender, GroupConsumer, LogReader, Wake};
 use driftless::testing::conformance::log::LogUnderTest;
 use rand::rngs::StdRng;
@@ -223,6 +224,10 @@ impl LogUnderTest for MockLog {
         self.groups.push(group.to_owned());
         let subscription = Subscription { local: Arc::clone(local), co_topics: vec![Arc::clone(mirror)] };
         Box::new(KafkaGroupConsumer::new(&self.settings(group), &[subscription], self.wake()).unwrap())
+    }
+
+    fn view(&mut self, group: &str) -> Box<dyn GroupView> {
+        Box::new(KafkaGroupView::new(&self.settings(group)).unwrap())
     }
 
     fn appender(&mut self) -> Box<dyn Appender> {

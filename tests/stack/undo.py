@@ -20,7 +20,7 @@ import fastavro
 from confluent_kafka import Producer
 from pymilvus import Collection, utility
 
-from lib import rawlog, scenario, verifier, wire
+from lib import rawlog, scenario, settling, verifier, wire
 from lib.oracle import Oracle, Schemas
 from lib.wire import CollectionSpec
 
@@ -197,7 +197,9 @@ def rollback(tap, cluster, logs, us, rows):
         else [f"preview {preview['restored']}/{preview['deleted']}, done {done['restored']}/{done['deleted']}"],
     )
     tap.check("ten rows are shown", [] if len(preview["sample"]) == 10 else [f"{len(preview['sample'])}"])
-    settle(tap, cluster, logs, "the roll-back is everywhere")
+    took, left = settling.wait_settled(logs, cluster.application, SETTLE_SECONDS, cluster.check_alive)
+    tap.check("the roll-back is everywhere", left)
+    tap.note(f"{took:.1f} s after it was written")
     again = json.loads(run(cluster, "us-1", *arguments, "--yes").stdout)
     tap.check("a second run changes nothing", [] if again["written"]["bytes"] == 0 else [str(again["written"])])
     return {"us": (wire.hlc(to_ms, 0xFFFF), wire.hlc(int(time.time() * 1_000)))}

@@ -20,9 +20,8 @@ sys.path.insert(0, str(HERE.parent / "stack"))
 
 import changelogs
 import faults
-import settling
 import stream
-from lib import scenario
+from lib import scenario, settling
 from lib.cluster import regions_from_environment
 from lib.wire import CollectionSpec
 

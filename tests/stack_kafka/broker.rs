@@ -1,7 +1,8 @@
 //! The broker under test, as the conformance suite wants it, and what only tests do to a broker.
 
-use driftless::adapter::kafka::{KafkaAppender, KafkaGroupConsumer, KafkaLogReader, KafkaSettings, Subscription};
+use driftless::adapter::kafka::{KafkaAppender, KafkaGroupConsumer, KafkaGroupView, KafkaLogReader, KafkaSettings, Subscription};
 use driftless::base::ids::TopicPartition;
+use driftless::port::group::GroupView;
 use driftless::port::log::{Appender, GroupConsumer, LogReader, Wake};
 use driftless::testing::conformance::log::LogUnderTest;
 use rdkafka::ClientConfig;
@@ -201,6 +202,10 @@ impl LogUnderTest for RealLog {
     fn join(&mut self, group: &str, local: &Arc<str>, mirror: &Arc<str>) -> Box<dyn GroupConsumer> {
         let subscription = Subscription { local: Arc::clone(local), co_topics: vec![Arc::clone(mirror)] };
         Box::new(KafkaGroupConsumer::new(&self.settings(group), &[subscription], self.wake()).unwrap())
+    }
+
+    fn view(&mut self, group: &str) -> Box<dyn GroupView> {
+        Box::new(KafkaGroupView::new(&self.settings(group)).unwrap())
     }
 
     fn appender(&mut self) -> Box<dyn Appender> {

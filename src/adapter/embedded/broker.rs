@@ -3,12 +3,13 @@
 //! It alone owns the records and the group state; clients hold an `Arc` of it. Its lock is held for one
 //! operation at a time; a client's wake must not call back into the broker.
 
-use super::group::{Group, MemberId, News, PartitionCounts};
+use super::group::{Group, Joining, MemberId, News, PartitionCounts};
 pub use super::partition_log::Compaction;
 use super::partition_log::{PartitionLog, StoredRecord};
 use crate::base::error::Error;
 use crate::base::ids::{TopicId, TopicPartition};
 use crate::base::time::{Clock, UnixMs};
+use crate::port::group::GroupMember;
 use crate::port::log::{Bounds, TopicDescription, Wake};
 use crate::record::raw::{RawHeader, RawRecord};
 use bytes::Bytes;
@@ -167,6 +168,11 @@ impl Broker {
         Ok(next)
     }
 
+    /// Loses what lies at and behind `offset`, as in an unclean election.
+    pub fn lose_end(&self, partition: &TopicPartition, offset: i64) -> Result<(), BrokerError> {
+        self.lock().log_mut(partition).map(|log| log.lose_end(offset))
+    }
+
     /// Deletes what lies below `offset`, as retention does.
     pub fn delete_below(&self, partition: &TopicPartition, offset: i64) -> Result<(), BrokerError> {
         self.lock().log_mut(partition).map(|log| log.delete_below(offset))
@@ -207,11 +213,16 @@ impl Broker {
         }
     }
 
-    pub(super) fn join(&self, group: &str, topics: Vec<Arc<str>>, wake: Wake) -> MemberId {
+    pub(super) fn join(&self, group: &str, joining: Joining) -> MemberId {
         let mut state = self.lock();
         let (id, at, counts) = (MemberId(state.next_id()), state.clock.now().monotonic, counts(&state.topics));
-        state.groups.entry(group.to_owned()).or_default().join(id, topics, wake, at, &counts);
+        state.groups.entry(group.to_owned()).or_default().join(id, joining, at, &counts);
         id
+    }
+
+    /// The members of a group, once each has what it is to have.
+    pub(super) fn members(&self, group: &str) -> Option<Vec<GroupMember>> {
+        self.lock().groups.get(group).map_or(Some(Vec::new()), Group::members)
     }
 
     /// A member's sign of life; also the moment at which silent ones are declared dead.

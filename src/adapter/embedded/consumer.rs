@@ -5,7 +5,7 @@
 //! crashed process: the group finds out by the session time-out.
 
 use super::broker::{Broker, BrokerError, ClientId};
-use super::group::{MemberId, News};
+use super::group::{Joining, MemberId, News};
 use crate::base::error::{Error, Result};
 use crate::base::ids::TopicPartition;
 use crate::port::log::{GroupConsumer, LogEvent, Wake};
@@ -23,6 +23,7 @@ struct Fetch {
 
 pub struct EmbeddedConsumer {
     broker: Arc<Broker>,
+    process: Option<String>,
     group: String,
     topics: Vec<Arc<str>>,
     wake: Wake,
@@ -39,13 +40,26 @@ pub struct EmbeddedConsumer {
 }
 
 impl EmbeddedConsumer {
-    /// Joins `group`, subscribed to `topics`, which need not exist yet.
+    /// Joins `group`, subscribed to `topics`, which need not exist yet; as a process of its own.
     pub fn join(broker: Arc<Broker>, group: impl Into<String>, topics: Vec<Arc<str>>, wake: Wake) -> Self {
+        Self::join_in(None, broker, group, topics, wake)
+    }
+
+    /// Joins as one of the members that a process has.
+    pub fn join_in(
+        process: Option<String>,
+        broker: Arc<Broker>,
+        group: impl Into<String>,
+        topics: Vec<Arc<str>>,
+        wake: Wake,
+    ) -> Self {
         let group = group.into();
         let client = broker.new_client();
-        let member = Some(broker.join(&group, topics.clone(), wake.clone()));
+        let joining = Joining { process: process.clone(), topics: topics.clone(), wake: wake.clone() };
+        let member = Some(broker.join(&group, joining));
         Self {
             broker,
+            process,
             group,
             topics,
             wake,
@@ -98,7 +112,8 @@ impl EmbeddedConsumer {
     /// A member that was removed comes back as a new one, once it has let go of what it held.
     fn rejoin_when_released(&mut self) {
         if self.leaving.is_empty() && !self.topics.is_empty() {
-            self.member = Some(self.broker.join(&self.group, self.topics.clone(), self.wake.clone()));
+            let joining = Joining { process: self.process.clone(), topics: self.topics.clone(), wake: self.wake.clone() };
+            self.member = Some(self.broker.join(&self.group, joining));
         }
     }
 

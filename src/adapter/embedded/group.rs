@@ -8,6 +8,7 @@
 //! owner has let go of it, or has been removed from the group.
 
 use crate::base::ids::TopicPartition;
+use crate::port::group::GroupMember;
 use crate::port::log::Wake;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -15,6 +16,13 @@ use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberId(pub(super) u64);
+
+impl MemberId {
+    /// In text they have the same order.
+    pub(super) fn text(self) -> String {
+        format!("member-{:020}", self.0)
+    }
+}
 
 /// What a member is told on its next poll.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +32,7 @@ pub(super) enum News {
 }
 
 struct Member {
+    process: String,
     topics: Vec<Arc<str>>,
     last_poll: Duration,
     target: BTreeSet<TopicPartition>,
@@ -31,6 +40,14 @@ struct Member {
     revoking: BTreeSet<TopicPartition>,
     news: VecDeque<News>,
     wake: Wake,
+}
+
+/// Who joins.
+pub(super) struct Joining {
+    /// A process of its own where nothing is said.
+    pub process: Option<String>,
+    pub topics: Vec<Arc<str>>,
+    pub wake: Wake,
 }
 
 #[derive(Default)]
@@ -47,8 +64,10 @@ impl Group {
         self.members.contains_key(&member)
     }
 
-    pub fn join(&mut self, id: MemberId, topics: Vec<Arc<str>>, wake: Wake, at: Duration, counts: &PartitionCounts) {
+    pub fn join(&mut self, id: MemberId, joining: Joining, at: Duration, counts: &PartitionCounts) {
+        let Joining { process, topics, wake } = joining;
         let member = Member {
+            process: process.unwrap_or_else(|| id.text()),
             topics,
             last_poll: at,
             target: BTreeSet::new(),
@@ -64,6 +83,17 @@ impl Group {
             member.news.push_back(News::Assigned(Vec::new()));
             (member.wake)();
         }
+    }
+
+    /// `None` while somebody still has what is to be another's.
+    pub fn members(&self) -> Option<Vec<GroupMember>> {
+        let settled = self.members.values().all(|member| member.owned == member.target);
+        let seen = self.members.iter().map(|(id, member)| GroupMember {
+            id: id.text(),
+            process: member.process.clone(),
+            partitions: member.owned.iter().cloned().collect(),
+        });
+        settled.then(|| seen.collect())
     }
 
     /// Leaves, or is declared dead: what it owned is free at once.
@@ -172,7 +202,8 @@ mod tests {
     }
 
     fn join(group: &mut Group, id: u64, counts: &PartitionCounts) {
-        group.join(MemberId(id), vec![Arc::from("vector-cdc")], Arc::new(|| {}), Duration::ZERO, counts);
+        let joining = Joining { process: None, topics: vec![Arc::from("vector-cdc")], wake: Arc::new(|| {}) };
+        group.join(MemberId(id), joining, Duration::ZERO, counts);
     }
 
     fn news(group: &mut Group, id: u64) -> Vec<News> {

@@ -54,6 +54,14 @@ impl PartitionLog {
         self.end += 1;
     }
 
+    /// Forgets all from `offset` on, as an unclean election does: what comes next takes the same offsets again.
+    pub fn lose_end(&mut self, offset: i64) {
+        self.end = self.end.min(offset.max(self.first));
+        while self.records.back().is_some_and(|record| record.offset >= self.end) {
+            self.records.pop_back();
+        }
+    }
+
     /// Deletes all below `offset`, as retention and `DeleteRecords` do.
     pub fn delete_below(&mut self, offset: i64) {
         self.first = self.first.max(offset.min(self.end));

@@ -4,7 +4,8 @@
 //!   with replacement characters (rdkafka panics on it, so that one such record would stop a partition for ever);
 //! - reading a partition by batches with librdkafka's partition API: the end of a partition comes with its
 //!   offset, which rdkafka throws away, and a batch costs half of what single polls do;
-//! - describing a topic with its id, by which it is told from another one of its name.
+//! - describing a topic with its id, by which it is told from another one of its name;
+//! - describing a group with what each of its members has.
 
 use crate::base::ids::TopicId;
 use crate::base::time::UnixMs;
@@ -262,6 +263,112 @@ pub(super) fn describe_topic<C: ConsumerContext>(
         refused(native::rd_kafka_event_error(event.handle))?;
         read_description(native::rd_kafka_event_DescribeTopics_result(event.handle))
     }
+}
+
+/// A group as its coordinator describes it.
+pub(super) struct DescribedGroup {
+    pub is_stable: bool,
+    pub members: Vec<DescribedMember>,
+}
+
+pub(super) struct DescribedMember {
+    pub id: String,
+    pub client_id: String,
+    pub partitions: Vec<(String, i32)>,
+}
+
+/// Asks a group's coordinator who its members are, and waits for the answer, at most for `patience`.
+pub(super) fn describe_group<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    group: &str,
+    patience: Duration,
+) -> Result<DescribedGroup, RDKafkaErrorCode> {
+    let client = consumer.client().native_ptr();
+    let name = CString::new(group).map_err(|_| RDKafkaErrorCode::InvalidGroupId)?;
+    let patience_ms = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+    let operation = native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
+    // SAFETY: the client lives as long as `consumer`; each thing is given back once, by the function made for it.
+    let (queue, options) = unsafe {
+        (
+            Owned::new(native::rd_kafka_queue_new(client), native::rd_kafka_queue_destroy)?,
+            Owned::new(native::rd_kafka_AdminOptions_new(client, operation), native::rd_kafka_AdminOptions_destroy)?,
+        )
+    };
+    // SAFETY: all handles are valid; the request keeps copies of the options and of the name.
+    let event = unsafe {
+        let set = native::rd_kafka_AdminOptions_set_request_timeout(options.handle, patience_ms, ptr::null_mut(), 0);
+        refused(set)?;
+        native::rd_kafka_DescribeConsumerGroups(client, &mut name.as_ptr(), 1, options.handle, queue.handle);
+        native::rd_kafka_queue_poll(queue.handle, patience_ms)
+    };
+    let Ok(event) = Owned::new(event, native::rd_kafka_event_destroy) else {
+        return Err(RDKafkaErrorCode::OperationTimedOut);
+    };
+    // SAFETY: the event is valid, and the queue has no other kind than the one result.
+    unsafe {
+        refused(native::rd_kafka_event_error(event.handle))?;
+        read_group(native::rd_kafka_event_DescribeConsumerGroups_result(event.handle))
+    }
+}
+
+/// # Safety
+/// `result` is null or the answer to a request for one group, and not destroyed yet.
+unsafe fn read_group(
+    result: *const native::rd_kafka_DescribeConsumerGroups_result_t,
+) -> Result<DescribedGroup, RDKafkaErrorCode> {
+    if result.is_null() {
+        return Err(RDKafkaErrorCode::BadMessage);
+    }
+    let mut groups = 0;
+    // SAFETY: the result is valid, and so is what it holds; one whose count is not zero is not null.
+    unsafe {
+        let found = native::rd_kafka_DescribeConsumerGroups_result_groups(result, &mut groups);
+        if groups == 0 {
+            return Err(RDKafkaErrorCode::GroupIdNotFound);
+        }
+        let error = native::rd_kafka_ConsumerGroupDescription_error(*found);
+        if !error.is_null() {
+            refused(native::rd_kafka_error_code(error))?;
+        }
+        let state = native::rd_kafka_ConsumerGroupDescription_state(*found);
+        let count = native::rd_kafka_ConsumerGroupDescription_member_count(*found);
+        let members = (0..count).map(|index| read_member(native::rd_kafka_ConsumerGroupDescription_member(*found, index)));
+        let is_stable = state == native::rd_kafka_consumer_group_state_t::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE;
+        Ok(DescribedGroup { is_stable, members: members.collect() })
+    }
+}
+
+/// # Safety
+/// `member` is one of a description that is not destroyed yet.
+unsafe fn read_member(member: *const native::rd_kafka_MemberDescription_t) -> DescribedMember {
+    // SAFETY: the texts are NUL-terminated and belong to the member; an assignment that is not there is null.
+    unsafe {
+        let assignment = native::rd_kafka_MemberDescription_assignment(member);
+        let list = if assignment.is_null() { ptr::null() } else { native::rd_kafka_MemberAssignment_partitions(assignment) };
+        DescribedMember {
+            id: text(native::rd_kafka_MemberDescription_consumer_id(member)),
+            client_id: text(native::rd_kafka_MemberDescription_client_id(member)),
+            partitions: partitions(list),
+        }
+    }
+}
+
+/// # Safety
+/// `list` is null or valid.
+unsafe fn partitions(list: *const native::rd_kafka_topic_partition_list_t) -> Vec<(String, i32)> {
+    // SAFETY: a list's elements are valid for its count, and their topics are NUL-terminated.
+    unsafe {
+        let Some(list) = list.as_ref().filter(|list| !list.elems.is_null()) else { return Vec::new() };
+        let elements = std::slice::from_raw_parts(list.elems, usize::try_from(list.cnt).unwrap_or(0));
+        elements.iter().map(|element| (text(element.topic), element.partition)).collect()
+    }
+}
+
+/// # Safety
+/// `start` is null or a NUL-terminated string.
+unsafe fn text(start: *const c_char) -> String {
+    // SAFETY: as the caller promises.
+    if start.is_null() { String::new() } else { unsafe { CStr::from_ptr(start) }.to_string_lossy().into_owned() }
 }
 
 /// # Safety

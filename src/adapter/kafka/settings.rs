@@ -15,13 +15,17 @@ pub struct KafkaSettings {
     pub bootstrap_servers: String,
     /// The group id; also the prefix of the internal topics.
     pub application_id: String,
-    /// What this process is called in the brokers' logs and quotas.
+    /// What this process is called in the brokers' logs and quotas, with the client's role behind it. Where standbys are
+    /// kept, no other process has it.
     pub client_id: String,
     /// Makes the member a static one: it keeps its partitions over a restart within the session time-out.
     pub group_instance_id: Option<String>,
     /// Any librdkafka property, given to all clients.
     pub properties: BTreeMap<String, String>,
 }
+
+/// Of the group's members, behind their client id.
+const MEMBER_ROLE: &str = "worker";
 
 type Properties = &'static [(&'static str, &'static str)];
 
@@ -99,8 +103,17 @@ impl KafkaSettings {
         Ok(())
     }
 
+    /// What the group's members of this process are called in the view of the group.
+    pub fn member_client_id(&self) -> String {
+        self.client_id_as(MEMBER_ROLE)
+    }
+
+    fn client_id_as(&self, role: &str) -> String {
+        format!("{}-{role}", self.client_id)
+    }
+
     pub(super) fn group_consumer(&self) -> Result<ClientConfig> {
-        let mut config = self.client("worker", GROUP, GROUP_FIXED)?;
+        let mut config = self.client(MEMBER_ROLE, GROUP, GROUP_FIXED)?;
         if self.properties.get("group.protocol").is_some_and(|protocol| protocol == "consumer") {
             self.use_consumer_protocol(&mut config)?;
         }
@@ -139,7 +152,7 @@ impl KafkaSettings {
         let mut config = ClientConfig::new();
         config.set_log_level(RDKafkaLogLevel::Info);
         config.set("bootstrap.servers", &self.bootstrap_servers);
-        config.set("client.id", format!("{}-{role}", self.client_id));
+        config.set("client.id", self.client_id_as(role));
         for (name, value) in COMMON.iter().chain(defaults) {
             config.set(*name, *value);
         }

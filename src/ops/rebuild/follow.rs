@@ -1,9 +1,11 @@
 //! The changelog's tail, applied to the new collection.
 //!
-//! Before the swap nobody else writes there. After it the workers do, and what is read here may be older than what they
-//! have written meanwhile: so a row is looked at first, and written only where it is older. A worker may still write
-//! between the look and our writing; its change comes behind in the changelog, and is older nowhere. So the changelog is
-//! followed until nothing is written here from when all was asked for that could have crossed our last write.
+//! Before the swap nobody else writes there. After it the workers do, and only two kinds of rows may be older there than
+//! the changelog says: those that a worker had sent to the old collection, and those that we wrote while a worker wrote
+//! them too. So a part of the tail is looked at when the workers have settled all that was there when it was read (what
+//! they are about to write is none of ours), a row is written only where it is older, and the next part of the tail
+//! matters for the rows that were written alone. It ends when a part leaves nothing to write, which it does however much
+//! the workers write meanwhile.
 
 use super::writer::RowWriter;
 use crate::base::error::Result;
@@ -13,7 +15,7 @@ use crate::ops::history::progress::{Followed, Missing, ProgressFollower};
 use crate::ops::history::{self, History};
 use crate::ops::work::Work;
 use crate::record::decode::decode_row;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A round of the tail that takes no longer leaves little behind.
@@ -49,7 +51,7 @@ impl Follower {
         loop {
             let begun = work.clock.now().monotonic;
             let before = self.applied;
-            self.round(history, false, work)?;
+            self.round(history, &Rows::All, work)?;
             let took = work.clock.now().monotonic.saturating_sub(begun);
             if took <= SHORT_ROUND || self.applied == before {
                 return Ok(());
@@ -57,38 +59,75 @@ impl Follower {
         }
     }
 
-    /// Until all is in the changelog, and from there in the collection, that any worker may have sent to the old one.
+    /// Until the collection holds all that any worker may have sent to the old one.
     pub fn follow_past(&mut self, history: &mut History<'_>, patience: Duration, work: &mut Work<'_>) -> Result<()> {
         // At once: rows that went to the old collection in the last instant are missing here.
-        self.round(history, true, work)?;
+        self.round(history, &Rows::Older, work)?;
+        // What a worker has read before the swap and appends to the changelog after it is behind this.
+        wait_settled(history, patience, work)?;
+        let mut written = None;
         loop {
-            let (ends, applied) = (ends(history)?, self.applied);
-            let mut progress = ProgressFollower::new(history.setting);
-            progress.wait(history.reader, work, patience, &mut |followed| Ok(unsettled(followed, &ends)))?;
-            self.round(history, true, work)?;
-            if self.applied == applied {
+            let begin = self.positions.clone();
+            let mut greatest = self.greatest(history, written.as_ref(), work)?;
+            wait_settled(history, patience, work)?;
+            let stored = self.writer.read_back(&greatest.keys().cloned().collect::<Vec<_>>(), work)?;
+            greatest.retain(|id, (version, delete)| is_older(stored.get(id), version, *delete));
+            if greatest.is_empty() {
                 return Ok(());
             }
+            let older = greatest.into_keys().collect();
+            let end = std::mem::replace(&mut self.positions, begin);
+            self.until(history, &end, &Rows::OlderOf(&older), work)?;
+            written = Some(older);
         }
     }
 
-    /// Every partition to its present end.
-    fn round(&mut self, history: &mut History<'_>, after_swap: bool, work: &mut Work<'_>) -> Result<()> {
+    /// The greatest change of each row (of these) in the tail up to its present end, and whether it deletes.
+    fn greatest(
+        &mut self,
+        history: &mut History<'_>,
+        of: Option<&BTreeSet<VectorId>>,
+        work: &mut Work<'_>,
+    ) -> Result<BTreeMap<VectorId, (Version, bool)>> {
+        let mut greatest: BTreeMap<VectorId, (Version, bool)> = BTreeMap::new();
         for index in 0..self.partitions.len() {
             let partition = self.partitions[index].clone();
-            while let Some(from) = self.behind(history, index)? {
+            let end = history.reader.bounds(&partition)?.end;
+            while self.positions[index] < end {
                 let mut tail = BTreeMap::new();
-                let until = self.read(history, &partition, from, &mut tail, work)?;
-                self.apply(tail, after_swap, work)?;
+                let from = self.positions[index];
+                self.positions[index] = self.read(history, &partition, from, end, &mut tail, work)?;
+                for (id, Tail { version, row, .. }) in tail {
+                    let matters = of.is_none_or(|of| of.contains(&id));
+                    if matters && greatest.get(&id).is_none_or(|(held, _)| *held < version) {
+                        greatest.insert(id, (version, row.is_none()));
+                    }
+                }
+            }
+        }
+        Ok(greatest)
+    }
+
+    /// Every partition to its present end.
+    fn round(&mut self, history: &mut History<'_>, rows: &Rows<'_>, work: &mut Work<'_>) -> Result<()> {
+        let mut ends = Vec::new();
+        for partition in &self.partitions {
+            ends.push(history.reader.bounds(partition)?.end);
+        }
+        self.until(history, &ends, rows, work)
+    }
+
+    fn until(&mut self, history: &mut History<'_>, ends: &[i64], rows: &Rows<'_>, work: &mut Work<'_>) -> Result<()> {
+        for (index, end) in ends.iter().enumerate() {
+            let partition = self.partitions[index].clone();
+            while self.positions[index] < *end {
+                let mut tail = BTreeMap::new();
+                let until = self.read(history, &partition, self.positions[index], *end, &mut tail, work)?;
+                self.apply(tail, rows, work)?;
                 self.positions[index] = until;
             }
         }
         Ok(())
-    }
-
-    fn behind(&self, history: &mut History<'_>, index: usize) -> Result<Option<i64>> {
-        let end = history.reader.bounds(&self.partitions[index])?.end;
-        Ok((self.positions[index] < end).then_some(self.positions[index]))
     }
 
     /// Reads some of the tail. Answers with where it stopped.
@@ -97,11 +136,12 @@ impl Follower {
         history: &mut History<'_>,
         partition: &TopicPartition,
         from: i64,
+        end: i64,
         tail: &mut BTreeMap<VectorId, Tail>,
         work: &mut Work<'_>,
     ) -> Result<i64> {
         let (setting, collection) = (history.setting, self.collection);
-        history.read_until(partition, from, from + RECORDS_MAX, work, &mut |schemas, record| {
+        history.read_until(partition, from, end.min(from + RECORDS_MAX), work, &mut |schemas, record| {
             // A delete that is forgotten was applied as a delete before.
             let Some(said) = history::winner(setting, schemas, record)? else { return Ok(()) };
             let Some(change) = said.change.as_ref().filter(|_| said.key.collection == collection) else { return Ok(()) };
@@ -118,13 +158,16 @@ impl Follower {
         })
     }
 
-    fn apply(&mut self, tail: BTreeMap<VectorId, Tail>, after_swap: bool, work: &mut Work<'_>) -> Result<()> {
-        let stored = match after_swap {
-            true => self.writer.read_back(&tail.keys().cloned().collect::<Vec<_>>(), work)?,
-            false => Default::default(),
+    fn apply(&mut self, mut tail: BTreeMap<VectorId, Tail>, rows: &Rows<'_>, work: &mut Work<'_>) -> Result<()> {
+        if let Rows::OlderOf(some) = rows {
+            tail.retain(|id, _| some.contains(id));
+        }
+        let stored = match rows {
+            Rows::All => Default::default(),
+            Rows::Older | Rows::OlderOf(_) => self.writer.read_back(&tail.keys().cloned().collect::<Vec<_>>(), work)?,
         };
         for (id, Tail { version, row, .. }) in tail {
-            if after_swap && !is_older(stored.get(&id), &version, row.is_none()) {
+            if !matches!(rows, Rows::All) && !is_older(stored.get(&id), &version, row.is_none()) {
                 continue;
             }
             self.applied += 1;
@@ -137,6 +180,15 @@ impl Follower {
     }
 }
 
+/// Which rows of the tail are written.
+enum Rows<'a> {
+    All,
+    /// Where the collection holds an older one.
+    Older,
+    /// These alone, and where it holds an older one.
+    OlderOf(&'a BTreeSet<VectorId>),
+}
+
 /// Does the collection lack this change, or hold an older one? A row without a version is somebody else's, and older.
 fn is_older(stored: Option<&Option<Version>>, version: &Version, delete: bool) -> bool {
     stored.map_or(!delete, |stored| stored.as_ref() < Some(version))
@@ -147,6 +199,12 @@ struct End {
     shard: u16,
     source: TopicPartition,
     offset: i64,
+}
+
+/// Waits until the workers have settled all that is in the change topics now.
+fn wait_settled(history: &mut History<'_>, patience: Duration, work: &mut Work<'_>) -> Result<()> {
+    let ends = ends(history)?;
+    ProgressFollower::new(history.setting).wait(history.reader, work, patience, &mut |followed| Ok(unsettled(followed, &ends)))
 }
 
 fn ends(history: &mut History<'_>) -> Result<Vec<End>> {

@@ -1,7 +1,7 @@
 //! Tasks come and go with the group's assignment: restored, activated, drained, released.
 
 use super::restoring::Asked;
-use super::{Slot, StreamThread};
+use super::{Slot, StoreOrigin, StreamThread};
 use crate::base::error::{Error, Result};
 use crate::base::ids::{Region, TaskId, TopicPartition};
 use crate::base::metric;
@@ -10,6 +10,7 @@ use crate::stream::restore::{RestoreRequest, RestoreResult};
 use crate::stream::restorer::Request;
 use crate::stream::settings::StreamSettings;
 use crate::stream::source_check::Checked;
+use crate::stream::standby::InHand;
 use crate::task::graph::Graph;
 use crate::task::settings::TaskTopics;
 use crate::task::stream_task::{StreamTask, TaskSetup};
@@ -82,7 +83,6 @@ impl StreamThread {
                 sources: sources(&self.settings, task.shard),
                 collections: self.settings.collections.clone(),
                 stores: self.ports.stores.clone(),
-                now: now.wall,
                 horizon: self.settings.horizon,
                 safety_window: self.settings.task.safety_window,
                 meter,
@@ -90,6 +90,16 @@ impl StreamThread {
             }))?;
         }
         Ok(())
+    }
+
+    pub(super) fn tell_what_is_in_hand(&mut self) {
+        let pending = |slot: &Slot| matches!(slot, Slot::Restoring { .. });
+        let slots = &self.slots;
+        self.restorer.tell(|| InHand {
+            held: slots.keys().copied().collect(),
+            pending: slots.iter().filter(|(_, slot)| pending(slot)).map(|(task, _)| *task).collect(),
+            restoring: slots.values().any(|slot| matches!(slot, Slot::Restoring { asked: Some(_), .. })),
+        });
     }
 
     pub(super) fn restore_failed(&mut self, task: TaskId, life: u32, error: &Error, now: Now) {
@@ -111,8 +121,9 @@ impl StreamThread {
         for warning in &result.warnings {
             tracing::warn!(task = %id, "{warning}");
         }
-        let RestoreResult { restored, partitions, entries_read, warm_from, .. } = result;
-        tracing::info!(task = %id, entries_read, warm_from, held = restored.store.len(), epoch = restored.epoch, reassert = restored.reassert_from.is_some(), "restored");
+        let RestoreResult { restored, partitions, entries_read, warm_from, from_standby, .. } = result;
+        let origin = StoreOrigin { from_standby, up_to: restored.versions_end };
+        tracing::info!(task = %id, entries_read, warm_from, from_standby, held = restored.store.len(), epoch = restored.epoch, reassert = restored.reassert_from.is_some(), "restored");
         let context = TaskContext {
             task: id,
             region: self.settings.region.clone(),
@@ -135,7 +146,7 @@ impl StreamThread {
         });
         let starts: Vec<(TopicPartition, i64)> = starts.collect();
         let paused = vec![false; task.source_count()];
-        self.slots.insert(id, Slot::Active { task, partitions, paused });
+        self.slots.insert(id, Slot::Active { task, partitions, paused, origin });
         for (partition, offset) in starts {
             let fetched = self.ports.consumer.fetch_from(&partition, offset);
             self.cure(fetched.err().map(|error| (id, error)), now)?;

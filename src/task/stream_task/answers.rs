@@ -144,10 +144,10 @@ impl StreamTask {
             return self.finish(id);
         }
         let (source, appended_at) = (item.source, item.appended_at);
-        let late_ms = now.wall.since_ms(appended_at).max(0);
+        let late_ms = self.sources[source].skew.delay_ms(appended_at, now.wall);
         let plain = matches!(item.kind, Kind::Plain { .. });
         self.sources[source].lag.passed(Stage::Acknowledged, appended_at, now);
-        self.metrics.applied(source, collection, delete, Duration::from_millis(late_ms as u64));
+        self.metrics.applied(source, collection, delete, Duration::from_millis(late_ms));
         if plain { self.finish(id) } else { self.append_vector(id, commands) }
     }
 

@@ -3,7 +3,6 @@
 
 use super::StreamTask;
 use crate::base::ids::Region;
-use crate::base::metric;
 use crate::base::time::{Now, UnixMs};
 use crate::record::change::Heartbeat;
 use crate::task::command::{Commands, Purpose};
@@ -38,10 +37,12 @@ impl StreamTask {
     }
 
     fn tell_disagreements(&mut self, source: usize, heartbeat: &Heartbeat) {
-        for sentence in disagreements(heartbeat, &self.context) {
-            if !self.sources[source].warned.contains(&sentence) {
+        let source = &mut self.sources[source];
+        source.disagreements = disagreements(heartbeat, &self.context);
+        for sentence in &source.disagreements {
+            if !source.warned.contains(sentence) {
                 tracing::error!(task = %self.context.task, "{sentence}");
-                self.sources[source].warned.push(sentence);
+                source.warned.push(sentence.clone());
             }
         }
     }
@@ -61,7 +62,7 @@ impl StreamTask {
             "what {origin} appended between {after} and {until} (Unix ms) never came: this partition is incomplete"
         );
         self.sources[source].gaps += 1;
-        metrics::counter!(metric::REPLICATION_GAPS, "source" => origin).increment(1);
+        self.metrics.replication_gap(source);
     }
 
     pub(super) fn beat(&mut self, now: Now, commands: &mut Commands) {
@@ -85,6 +86,11 @@ impl StreamTask {
     /// How often a heartbeat of a source has shown, in this life, that something before it never came.
     pub fn gaps(&self, index: usize) -> u64 {
         self.sources[index].gaps
+    }
+
+    /// In what the newest heartbeat of a source says that its region is configured otherwise than this one.
+    pub fn disagreements(&self, index: usize) -> &[String] {
+        &self.sources[index].disagreements
     }
 
     /// How far behind its origin a source is, as far as is known now.

@@ -11,8 +11,12 @@ pub use appending::*;
 pub use group::*;
 pub use member::Member;
 
+use crate::adapter::system::SystemClock;
+use crate::base::time::Clock;
+use crate::port::group::GroupView;
 use crate::port::log::{Appender, GroupConsumer, LogReader};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Makes clients of one log, and lets time pass.
 pub trait LogUnderTest {
@@ -26,6 +30,9 @@ pub trait LogUnderTest {
     /// Joins a group that subscribes to `local`, with `mirror` as its co-topic.
     fn join(&mut self, group: &str, local: &Arc<str>, mirror: &Arc<str>) -> Box<dyn GroupConsumer>;
 
+    /// A look at that group from outside.
+    fn view(&mut self, group: &str) -> Box<dyn GroupView>;
+
     fn appender(&mut self) -> Box<dyn Appender>;
 
     fn reader(&mut self) -> Box<dyn LogReader>;
@@ -34,18 +41,23 @@ pub trait LogUnderTest {
     fn wait(&mut self);
 }
 
-/// How many waits a check gives up after.
-const PATIENCE: usize = 3_000;
+/// A check gives up after so many waits, where time passes by waits alone; and after so long, where a wait may be as
+/// short as the next of a thousand acks.
+const PATIENCE_WAITS: usize = 3_000;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Polls `step` until it yields something.
 pub fn until<T>(log: &mut dyn LogUnderTest, what: &str, mut step: impl FnMut(&mut dyn LogUnderTest) -> Option<T>) -> T {
-    for _ in 0..PATIENCE {
+    let (clock, mut waits) = (SystemClock::start(), 0);
+    loop {
         if let Some(outcome) = step(log) {
             return outcome;
         }
+        let given_up = waits >= PATIENCE_WAITS && clock.now().monotonic >= PATIENCE;
+        assert!(!given_up, "never happened: {what}");
         log.wait();
+        waits += 1;
     }
-    panic!("never happened: {what}");
 }
 
 pub fn all(log: &mut dyn LogUnderTest) {
@@ -57,6 +69,7 @@ pub fn all(log: &mut dyn LogUnderTest) {
     nothing_is_fetched_before_it_is_asked_for_and_a_second_request_goes_back(log);
     a_paused_partition_is_silent_and_loses_nothing(log);
     a_member_for_which_nothing_is_left_is_told_so(log);
+    a_look_at_the_group_shows_what_each_member_has(log);
     a_revocation_waits_for_its_release(log);
     a_member_that_leaves_hands_its_partitions_over(log);
     a_member_may_leave_with_a_revocation_unanswered(log);

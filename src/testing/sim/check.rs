@@ -9,6 +9,7 @@ mod foreign;
 mod frontier;
 mod key_order;
 mod progress;
+mod standby;
 
 use super::trace::Violations;
 use super::workload::{Made, Meaning, Workload};
@@ -32,6 +33,7 @@ pub(super) struct RegionChecks {
     key_order: key_order::KeyOrder,
     durable: durable::Durable,
     pub progress: progress::ProgressChecks,
+    pub standby: standby::StandbyChecks,
     frontier: frontier::FrontierChecks,
     pub foreign: foreign::ForeignRows,
 }
@@ -94,7 +96,8 @@ impl RegionChecks {
     pub fn new(names: TopicNames, collections: Arc<Collections>, max_lateness_ms: i64, violations: Violations) -> Self {
         Self {
             key_order: key_order::KeyOrder::new(violations.clone()),
-            durable: durable::Durable::new(names.clone(), collections, violations.clone()),
+            durable: durable::Durable::new(names.clone(), collections.clone(), violations.clone()),
+            standby: standby::StandbyChecks::new(collections, violations.clone()),
             progress: progress::ProgressChecks::new(violations.clone()),
             frontier: frontier::FrontierChecks::new(violations.clone()),
             foreign: foreign::ForeignRows::new(max_lateness_ms, violations),
@@ -122,6 +125,7 @@ impl RegionChecks {
         self.durable.appended(now, append, offset);
         if append.to.topic == self.names.versions_changelog(0) {
             self.progress.appended(now, append);
+            self.standby.appended(append, offset);
         }
     }
 

@@ -6,11 +6,13 @@ use super::clock::Timeline;
 use super::interrupt::Interrupt;
 use super::log_line::LogLine;
 use super::trace::Trace;
-use crate::adapter::embedded::EmbeddedConsumer;
+use crate::adapter::embedded::{EmbeddedConsumer, EmbeddedGroupView};
 use crate::base::error::{Error, Result};
 use crate::base::ids::TopicPartition;
+use crate::port::group::{GroupMember, GroupView};
 use crate::port::log::{GroupConsumer, LogEvent};
-use std::collections::BTreeSet;
+use crate::testing::random::SplitMix64;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -123,6 +125,24 @@ impl GroupConsumer for SimConsumer {
 pub(super) struct SimReader {
     pub inner: crate::adapter::embedded::EmbeddedReader,
     pub line: Arc<Mutex<LogLine>>,
+    /// Where ends may be old: by the time that they are read to, the log has gone on.
+    pub old_ends: Option<OldEnds>,
+}
+
+/// Answers with the end that was told before, now and then.
+pub(super) struct OldEnds {
+    pub random: SplitMix64,
+    pub told: HashMap<TopicPartition, i64>,
+}
+
+impl OldEnds {
+    fn tell(&mut self, partition: &TopicPartition, end: i64) -> i64 {
+        let told = self.told.entry(partition.clone()).or_insert(end);
+        if !self.random.percent(OLD_PERCENT) {
+            *told = end;
+        }
+        *told
+    }
 }
 
 impl SimReader {
@@ -140,7 +160,11 @@ impl crate::port::log::LogReader for SimReader {
     }
 
     fn bounds(&mut self, partition: &TopicPartition) -> Result<crate::port::log::Bounds> {
-        self.reach()?.bounds(partition)
+        let mut bounds = self.reach()?.bounds(partition)?;
+        if let Some(old) = &mut self.old_ends {
+            bounds.end = old.tell(partition, bounds.end);
+        }
+        Ok(bounds)
     }
 
     fn offset_at(&mut self, partition: &TopicPartition, at: crate::base::time::UnixMs) -> Result<i64> {
@@ -157,5 +181,30 @@ impl crate::port::log::LogReader for SimReader {
 
     fn close(&mut self) {
         self.inner.close();
+    }
+}
+
+/// A look at the group over the same connection. Now and then what it answers is old.
+pub(super) struct SimGroupView {
+    pub inner: EmbeddedGroupView,
+    pub line: Arc<Mutex<LogLine>>,
+    pub random: SplitMix64,
+    pub last: Option<Vec<GroupMember>>,
+}
+
+/// How often the answer is the one before, in percent.
+const OLD_PERCENT: usize = 30;
+
+impl GroupView for SimGroupView {
+    fn members(&mut self) -> Result<Option<Vec<GroupMember>>> {
+        if self.line.lock().unwrap_or_else(PoisonError::into_inner).is_cut() {
+            return Err(Error::retry("the log is not reached"));
+        }
+        let members = self.inner.members()?;
+        if self.random.percent(OLD_PERCENT) && self.last.is_some() {
+            return Ok(self.last.clone());
+        }
+        self.last.clone_from(&members);
+        Ok(members)
     }
 }

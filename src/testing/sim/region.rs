@@ -22,6 +22,7 @@ use std::time::Duration;
 pub(super) struct SimRegion {
     pub index: usize,
     pub name: Region,
+    pub partitions: i32,
     pub broker: Arc<Broker>,
     pub broker_clock: NodeClock,
     pub writer_clock: NodeClock,
@@ -88,6 +89,7 @@ impl SimRegion {
         Self {
             index: parts.index,
             name: parts.name,
+            partitions: parts.partitions,
             broker,
             broker_clock,
             writer_clock: NodeClock::new(parts.timeline, parts.writer_skew_ms),

@@ -23,6 +23,8 @@ pub struct Scenario {
     pub partitions: i32,
     /// In each region at the beginning.
     pub workers: usize,
+    /// Standbys of each task, on other workers of its region.
+    pub standby_replicas: usize,
     /// How long things go wrong (virtual time); then everything is healed.
     #[serde(with = "span")]
     pub duration: Duration,
@@ -209,6 +211,7 @@ impl Default for Scenario {
             regions: 3,
             partitions: 3,
             workers: 2,
+            standby_replicas: 0,
             duration: Duration::from_secs(60),
             heal_within: Duration::from_secs(240),
             max_lateness: Duration::from_secs(3600),

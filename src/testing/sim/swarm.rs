@@ -37,6 +37,9 @@ pub fn swarm(seed: u64, regions: usize) -> Scenario {
             scenario.faults.push(FaultSpec { every: Some(every), ..FaultSpec::new(*kind) });
         }
     }
+    if scenario.workers > 1 {
+        scenario.standby_replicas = random.below(3);
+    }
     scenario
 }
 

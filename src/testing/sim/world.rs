@@ -186,6 +186,7 @@ impl World {
             timeline: self.timeline.clone(),
             registries: self.registries.clone(),
             queue_max: self.scenario.append_queue,
+            standby_replicas: self.scenario.standby_replicas,
             session_timeout: self.scenario.session_timeout,
             trace: self.trace.clone(),
             random: self.random.fork(),

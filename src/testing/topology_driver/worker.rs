@@ -70,7 +70,7 @@ impl Worker {
     pub fn round(&mut self, now: Now) -> Result<Rounded> {
         let round = self.stream.run_once(now)?;
         let mut worked = round.worked;
-        while self.restorer.run_once(&mut self.reader) == Stepped::Worked {
+        while self.restorer.run_once(&mut self.reader, now) == Stepped::Worked {
             worked = true;
         }
         let is_idle = !worked && lock(&self.appends).is_idle() && lock(&self.store).is_idle();

@@ -135,9 +135,11 @@ class Worker:
 class Cluster:
     """Both regions, emptied of what earlier runs left, with their workers configured but not yet started."""
 
-    def __init__(self, name, collections, workers, tables=()):
-        """`tables`: further tables of every worker's configuration, as text."""
+    def __init__(self, name, collections, workers, tables=(), stores=None):
+        """`tables`: further tables of every worker's configuration, as text. `stores`: of a region, "memory" or
+        "disk"."""
         self.tables = tables
+        self.stores = stores or {}
         self.binary = environment("DRIFTLESS_BIN")
         self.regions = regions_from_environment()
         self.collections = collections
@@ -234,7 +236,7 @@ class Cluster:
             f'[http]\nlisten = "127.0.0.1:{port}"',
             f"[topics]\npartitions = {PARTITIONS}",
             # Each scenario may be run on either: the outcome is the same.
-            f"[state]\nstore = {quoted(os.environ.get('DRIFTLESS_STORE', 'memory'))}",
+            f"[state]\nstore = {quoted(self.stores.get(region.name, os.environ.get('DRIFTLESS_STORE', 'memory')))}",
             *self.tables,
             *map(collection_toml, self.collections),
         ]

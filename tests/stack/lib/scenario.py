@@ -14,10 +14,10 @@ SETTLE_SECONDS = 180
 LINE_SHOWN = 300
 
 
-def run(name, collections, workers, scenario, tables=()):
+def run(name, collections, workers, scenario, tables=(), stores=None):
     """Runs `scenario(tap, cluster)` on an emptied stack; exits with 1 if any check failed."""
     tap = Tap()
-    cluster = Cluster(name, collections, workers, tables)
+    cluster = Cluster(name, collections, workers, tables, stores)
     try:
         cluster.prepare()
         tap.note(f"{name}: application {cluster.application}, files in {cluster.folder}")

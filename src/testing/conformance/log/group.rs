@@ -3,6 +3,7 @@
 use super::appending::append;
 use super::{LogUnderTest, Member, until};
 use crate::base::ids::TopicPartition;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 struct Topics {
@@ -45,6 +46,30 @@ fn stay_a_while(log: &mut dyn LogUnderTest, member: &mut Member) {
         member.poll();
         log.wait();
     }
+}
+
+/// Members that say nothing of their process count as the log's own clients do; that is for each log to say.
+pub fn a_look_at_the_group_shows_what_each_member_has(log: &mut dyn LogUnderTest) {
+    let topics = topics(log, "looked-at", 4, &[]);
+    let mut view = log.view(&topics.group);
+    assert_eq!(view.members().expect("the log is reached").unwrap_or_default(), [], "nobody has joined");
+    let (mut one, mut two) = (topics.join(log), topics.join(log));
+    let found = until(log, "a share for each, and seen from outside", |_| {
+        one.poll();
+        two.poll();
+        let members = view.members().expect("the log is reached").filter(|members| members.len() == 2)?;
+        (one.owned.len() == 2 && two.owned.len() == 2).then_some(members)
+    });
+    let shares = found.iter().map(|member| member.partitions.iter().cloned().collect::<BTreeSet<_>>());
+    let shares: BTreeSet<_> = shares.collect();
+    assert_eq!(shares, BTreeSet::from([one.owned.clone(), two.owned.clone()]));
+    assert!(found[0].id != found[1].id && found.iter().all(|member| !member.process.is_empty()), "{found:?}");
+    two.consumer.leave();
+    until(log, "the one that is left has all", |_| {
+        one.poll();
+        let members = view.members().expect("the log is reached")?;
+        (members.len() == 1 && members[0].partitions.len() == 4).then_some(())
+    });
 }
 
 pub fn nothing_is_fetched_before_it_is_asked_for_and_a_second_request_goes_back(log: &mut dyn LogUnderTest) {

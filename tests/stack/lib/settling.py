@@ -3,7 +3,8 @@
 import time
 
 from confluent_kafka import KafkaException
-from lib import rawlog
+
+from . import rawlog
 
 POLL_SECONDS = 0.5
 
