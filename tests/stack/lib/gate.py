@@ -1,6 +1,7 @@
 """A gate before a server: while it is shut, what a client sends is kept, and nothing is lost or reordered. What the
 server answers passes always."""
 
+import queue
 import socket
 import threading
 
@@ -33,14 +34,25 @@ class Gate:
                 threading.Thread(target=self._carry, args=pair, daemon=True).start()
 
     def _carry(self, source, sink, is_gated):
+        chunks = queue.SimpleQueue()
+        threading.Thread(target=self._let_through, args=(chunks, source, sink, is_gated), daemon=True).start()
         try:
             while chunk := source.recv(CHUNK):
                 if is_gated and not self.is_open.is_set():
                     self.held_bytes += len(chunk)
+                chunks.put(chunk)
+        except OSError:
+            pass  # It is gone: what it sent before is let through, and then the other end sees it.
+        chunks.put(b"")
+
+    def _let_through(self, chunks, source, sink, is_gated):
+        try:
+            while chunk := chunks.get():
+                if is_gated:
                     self.is_open.wait()
                 sink.sendall(chunk)
             sink.shutdown(socket.SHUT_WR)
         except OSError:
-            # One end is gone: the other is to see it.
+            # It is gone: the sender is to see it.
             for end in (source, sink):
                 end.close()
