@@ -130,7 +130,7 @@ fn a_row_without_an_entry_whose_stamp_no_change_can_have_is_deleted_without_wait
     meddle(&world, 10, Some(version(now_ms + 100 * 3_600_000, 1)));
     meddle(&world, 11, Some(version(now_ms + 60_000, 1)));
     world.run_in_steps(&mut [&mut worker], 2 * TWO_PASSES_S * 1_000, 50);
-    assert_eq!(worker.task("0_0").floor_ms, None);
+    assert!(worker.task("0_0").floor_ms < Some(EPOCH_MS + now_ms), "no floor is near it");
     assert_eq!(version_of(&world, 10), None, "no change is admitted with such a stamp");
     assert!(version_of(&world, 11).is_some(), "by a clock that is ahead this one may be");
 }
