@@ -63,6 +63,11 @@ maven() { retried mvn -q -B -ntp -f "$here/stack/pom.xml" -Dkafka.version="$kafk
 
 fetch_kafka() { maven dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD"; }
 
+fetch_jmx() {
+    maven dependency:copy -DoutputDirectory="$PWD" -Dmdep.stripVersion=true \
+        -Dartifact="io.prometheus.jmx:jmx_prometheus_javaagent:$jmx_version"
+}
+
 fetch_registry() {
     local artifact=apicurio-registry-app
     maven dependency:copy -DoutputDirectory="$PWD" \
@@ -114,7 +119,11 @@ install_stack() {
     flock 9
     # One after the other where they share a client's own cache, side by side where not.
     local by_maven by_pip complete=yes
-    { part "$DRIFTLESS_KAFKA_DIR" fetch_kafka; part "$DRIFTLESS_REGISTRY_DIR" fetch_registry; } &
+    {
+        part "$DRIFTLESS_KAFKA_DIR" fetch_kafka
+        part "$DRIFTLESS_JMX_DIR" fetch_jmx
+        part "$DRIFTLESS_REGISTRY_DIR" fetch_registry
+    } &
     by_maven=$!
     { part "$DRIFTLESS_MILVUS_DIR" fetch_milvus; part "$DRIFTLESS_CLIENTS_DIR" fetch_clients; } &
     by_pip=$!

@@ -83,6 +83,7 @@ group_stack() {
     "$here/install.sh" stack
     run_script scripts/stack/check_compose.py
     run_script scripts/stack/check_alerts.py
+    run_script scripts/stack/check_dashboards.py
     run_script tests/stack/lib/selftest.py
     if start_stack; then
         local script

@@ -37,7 +37,7 @@ def catalogue():
         known |= {name + suffix: labels | more for suffix, more in parts.items()}
     for rule in all_rules():
         if "record" in rule:
-            known[rule["record"]] = set(rule.get("labels", ())) | {"source"}
+            known[rule["record"]] = set(rule.get("labels", ())) | {"source", "region"}
     return known
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
-KAFKA_DIR, REGISTRY_DIR, MILVUS_DIR = (
-    Path(os.environ[f"DRIFTLESS_{name}_DIR"]) for name in ("KAFKA", "REGISTRY", "MILVUS")
+KAFKA_DIR, JMX_DIR, REGISTRY_DIR, MILVUS_DIR = (
+    Path(os.environ[f"DRIFTLESS_{name}_DIR"]) for name in ("KAFKA", "JMX", "REGISTRY", "MILVUS")
 )
 HOST = "127.0.0.1"
 REGIONS = ("us", "eu")
@@ -108,7 +108,7 @@ class Server:
 class Kafka(Server):
     """One broker, which is a voter of its region's quorum too."""
 
-    ports = ("local", "remote", "controller")
+    ports = ("local", "remote", "controller", "metrics")
 
     def __init__(self, name, region, nodes):
         """`nodes`: the names of all brokers of the region, this one among them."""
@@ -116,7 +116,7 @@ class Kafka(Server):
         self.nodes = nodes
 
     def prepare(self, stack):
-        local, remote, controller = (self.address(stack, port) for port in self.ports)
+        local, remote, controller, metrics = (self.address(stack, port) for port in self.ports)
         # Whoever connects to the remote listener is told to come back through the link.
         through_link = f"{HOST}:{stack.port('link', self.name)}"
         voters = ",".join(
@@ -144,7 +144,9 @@ class Kafka(Server):
                 check=True, stdout=stack.log(self.name), stderr=subprocess.STDOUT,
             )
         direct = "-XX:MaxDirectMemorySize=128m"
-        return kafka_java(stack, "512m", direct, "kafka.Kafka", str(config)), {}
+        names = DOCKER / "kafka/jmx.yml"
+        exporter = f"-javaagent:{JMX_DIR}/jmx_prometheus_javaagent.jar={metrics}:{names}"
+        return kafka_java(stack, "512m", direct, exporter, "kafka.Kafka", str(config)), {}
 
     def ready(self, stack):
         # The client would log each refused connection, so it comes in only once the port is open.
@@ -160,7 +162,9 @@ class Kafka(Server):
             return False
 
     def variables(self, stack):
-        return {f"DRIFTLESS_{self.region.upper()}_KAFKA": bootstrap(stack, self.nodes)}
+        name = f"DRIFTLESS_{self.region.upper()}_KAFKA"
+        metrics = ",".join(f"{HOST}:{stack.port(node, 'metrics')}" for node in self.nodes)
+        return {name: bootstrap(stack, self.nodes), f"{name}_METRICS": metrics}
 
 
 def bootstrap(stack, nodes):

@@ -16,6 +16,7 @@ mod group_view;
 mod log_reader;
 mod native;
 mod rebalance;
+mod revival;
 mod settings;
 
 pub use admin::KafkaAdmin;

@@ -5,6 +5,7 @@
 
 use super::error::{FaultTeller, kafka_error};
 use super::rebalance::log_line;
+use super::revival::Revival;
 use super::settings::{KafkaSettings, unusable};
 use crate::base::error::{Error, Remedy, Result};
 use crate::port::log::{Ack, Append, AppendRefused, Appender, Wake};
@@ -15,27 +16,30 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 pub struct KafkaAppender {
     producer: ThreadedProducer<Deliveries>,
     acks: Receiver<Ack>,
+    revival: Revival,
 }
 
 struct Deliveries {
     acks: Sender<Ack>,
     wake: Wake,
     teller: Mutex<FaultTeller>,
+    all_down: AtomicBool,
 }
 
 impl KafkaAppender {
     /// `wake` is called from rdkafka's thread for each ack.
     pub fn new(settings: &KafkaSettings, wake: Wake) -> Result<Self> {
         let (sender, acks) = unbounded();
-        let context = Deliveries { acks: sender, wake, teller: Mutex::default() };
+        let context = Deliveries { acks: sender, wake, teller: Mutex::default(), all_down: AtomicBool::default() };
         let producer = settings.appender()?.create_with_context(context).map_err(|error| unusable(&error))?;
-        Ok(Self { producer, acks })
+        Ok(Self { producer, acks, revival: settings.revival()? })
     }
 
     /// The producer's own words for a fatal error are kept apart from the error of the record that met it.
@@ -69,6 +73,8 @@ impl Appender for KafkaAppender {
 
     fn poll_acks(&mut self, acks: &mut Vec<Ack>) {
         acks.extend(self.acks.try_iter());
+        let all_down = self.producer.context().all_down.swap(false, Ordering::Relaxed);
+        self.revival.look(all_down, self.producer.client());
     }
 }
 
@@ -79,6 +85,9 @@ impl ClientContext for Deliveries {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        if code == RDKafkaErrorCode::AllBrokersDown {
+            self.all_down.store(true, Ordering::Relaxed);
+        }
         let error = kafka_error(code, "Kafka producer", reason);
         let told = self.teller.lock().unwrap_or_else(PoisonError::into_inner).tell(code, error, Instant::now());
         if let Some(error) = told {

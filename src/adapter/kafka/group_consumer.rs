@@ -4,6 +4,7 @@ use super::assignment::{Assignment, Plan, Subscription};
 use super::error::FaultTeller;
 use super::native::Copier;
 use super::rebalance::{GroupContext, Notice, polled_error, unassign_all};
+use super::revival::Revival;
 use super::settings::{KafkaSettings, unusable};
 use crate::base::error::{Error, Result};
 use crate::base::ids::TopicPartition;
@@ -26,6 +27,7 @@ pub struct KafkaGroupConsumer {
     copier: Copier,
     teller: FaultTeller,
     notices: Vec<Notice>,
+    revival: Revival,
     wake: Wake,
 }
 
@@ -46,6 +48,7 @@ impl KafkaGroupConsumer {
             copier: Copier::default(),
             teller: FaultTeller::default(),
             notices: Vec::new(),
+            revival: settings.revival()?,
             wake,
         })
     }
@@ -86,6 +89,7 @@ impl KafkaGroupConsumer {
     fn tell(&mut self, error: &KafkaError, events: &mut Vec<LogEvent>) {
         let Some(consumer) = &self.consumer else { return };
         let (code, error) = polled_error(consumer, error);
+        self.revival.look(code == RDKafkaErrorCode::AllBrokersDown, consumer.client());
         // The partition is named by its own event, once the statistics have shown which it is.
         if code != RDKafkaErrorCode::AutoOffsetReset {
             events.extend(self.teller.tell(code, error, Instant::now()).map(LogEvent::Fault));
@@ -96,6 +100,9 @@ impl KafkaGroupConsumer {
 impl GroupConsumer for KafkaGroupConsumer {
     fn poll(&mut self, max: usize, events: &mut Vec<LogEvent>) {
         let limit = events.len() + max;
+        if let Some(consumer) = &self.consumer {
+            self.revival.look(false, consumer.client());
+        }
         self.settle(events);
         while events.len() < limit {
             let Some(consumer) = &self.consumer else { return };

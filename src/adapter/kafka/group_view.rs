@@ -3,6 +3,7 @@
 use super::error::kafka_error;
 use super::native::{DescribedMember, describe_group};
 use super::rebalance::log_line;
+use super::revival::Revival;
 use super::settings::{KafkaSettings, unusable};
 use crate::base::error::Result;
 use crate::base::ids::TopicPartition;
@@ -21,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct KafkaGroupView {
     consumer: BaseConsumer<ViewContext>,
     group: String,
+    revival: Revival,
 }
 
 /// What goes wrong comes back from the call that asks.
@@ -29,7 +31,7 @@ struct ViewContext;
 impl KafkaGroupView {
     pub fn new(settings: &KafkaSettings) -> Result<Self> {
         let consumer = settings.log_reader()?.create_with_context(ViewContext).map_err(|error| unusable(&error))?;
-        Ok(Self { consumer, group: settings.application_id.clone() })
+        Ok(Self { consumer, group: settings.application_id.clone(), revival: settings.revival()? })
     }
 }
 
@@ -41,7 +43,11 @@ impl GroupView for KafkaGroupView {
             Ok(found) => Ok(found.is_stable.then(|| found.members.into_iter().map(member).collect())),
             // Nobody has joined yet.
             Err(RDKafkaErrorCode::GroupIdNotFound) => Ok(None),
-            Err(code) => Err(kafka_error(code, &format!("asking for the members of group {}", self.group), "")),
+            Err(code) => {
+                // It rests between its questions, and finds out by asking in vain that its brokers have gone.
+                self.revival.revive(self.consumer.client());
+                Err(kafka_error(code, &format!("asking for the members of group {}", self.group), ""))
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::error::kafka_error;
 use super::native::{Copier, PartitionCursor, Taken, describe_topic};
 use super::rebalance::log_line;
+use super::revival::Revival;
 use super::settings::{KafkaSettings, unusable};
 use crate::base::error::{Error, Result};
 use crate::base::ids::TopicPartition;
@@ -29,6 +30,7 @@ pub struct KafkaLogReader {
     consumer: Arc<BaseConsumer<ReaderContext>>,
     opened: Option<Opened>,
     copier: Copier,
+    revival: Revival,
 }
 
 struct Opened {
@@ -49,7 +51,7 @@ struct ReaderContext {
 impl KafkaLogReader {
     pub fn new(settings: &KafkaSettings) -> Result<Self> {
         let consumer = settings.log_reader()?.create_with_context(ReaderContext::default()).map_err(|error| unusable(&error))?;
-        Ok(Self { consumer: Arc::new(consumer), opened: None, copier: Copier::default() })
+        Ok(Self { consumer: Arc::new(consumer), opened: None, copier: Copier::default(), revival: settings.revival()? })
     }
 
     fn end_of(&self, partition: &TopicPartition, which: Offset) -> Result<i64> {
@@ -77,7 +79,9 @@ impl KafkaLogReader {
         self.failed_with(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown), doing)
     }
 
+    /// A reader that rests between its questions isn't told when its brokers go: it finds out by asking in vain.
     fn failed_with(&self, code: RDKafkaErrorCode, doing: &str) -> Error {
+        self.revival.revive(self.consumer.client());
         serve(&self.consumer);
         kafka_error(code, doing, &self.consumer.context().take_trouble(code))
     }

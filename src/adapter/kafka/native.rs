@@ -5,7 +5,8 @@
 //! - reading a partition by batches with librdkafka's partition API: the end of a partition comes with its
 //!   offset, which rdkafka throws away, and a batch costs half of what single polls do;
 //! - describing a topic with its id, by which it is told from another one of its name;
-//! - describing a group with what each of its members has.
+//! - describing a group with what each of its members has;
+//! - naming the bootstrap servers to a client once more.
 
 use crate::base::ids::TopicId;
 use crate::base::time::UnixMs;
@@ -13,6 +14,7 @@ use crate::port::log::TopicDescription;
 use crate::record::raw::{RawHeader, RawRecord};
 use bytes::{Bytes, BytesMut};
 use rdkafka::bindings as native;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaErrorCode;
@@ -412,6 +414,12 @@ unsafe fn topic_id(uuid: *const native::rd_kafka_Uuid_t) -> Option<TopicId> {
         let text = native::rd_kafka_Uuid_base64str(uuid);
         (!text.is_null()).then(|| TopicId::new(CStr::from_ptr(text).to_string_lossy()))
     }
+}
+
+/// Those that the client still knows by these names are left as they are.
+pub(super) fn name_brokers<C: ClientContext>(client: &Client<C>, servers: &CStr) {
+    // SAFETY: the client is alive, and the text is copied.
+    unsafe { native::rd_kafka_brokers_add(client.native_ptr(), servers.as_ptr()) };
 }
 
 /// Something that librdkafka made for us, given back when dropped.

@@ -2,6 +2,7 @@
 //!
 //! A user's properties win over our defaults, but for the few that correctness rests on: those are refused.
 
+use super::revival::Revival;
 use crate::base::error::{Error, Result};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -146,6 +147,10 @@ impl KafkaSettings {
 
     pub(super) fn appender(&self) -> Result<ClientConfig> {
         self.client("appender", APPENDER, APPENDER_FIXED)
+    }
+
+    pub(super) fn revival(&self) -> Result<Revival> {
+        Revival::new(&self.bootstrap_servers).map_err(|error| Error::refuse(format!("bootstrap_servers: {error}")))
     }
 
     fn client(&self, role: &str, defaults: Properties, fixed: Properties) -> Result<ClientConfig> {

@@ -31,23 +31,30 @@ class TopicTail:
     """All records of some topics of one cluster; `catch_up` reads on to their present ends."""
 
     def __init__(self, bootstrap, topics):
-        self.consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap,
-                "group.id": "stack-test-oracle",  # never joined: partitions are assigned by hand
-                "enable.auto.commit": False,
-                "fetch.wait.max.ms": 50,
-            }
-        )
+        self.bootstrap = bootstrap
+        self.consumer = self._connect()
         self.partitions = []
         for topic in topics:
             metadata = self.consumer.list_topics(topic, timeout=10).topics[topic]
             if metadata.error:
                 raise KafkaException(metadata.error)
             self.partitions += [(topic, partition) for partition in sorted(metadata.partitions)]
-        self.consumer.assign([TopicPartition(*each, OFFSET_BEGINNING) for each in self.partitions])
         self.next_offset = dict.fromkeys(self.partitions, 0)
         self.records = {each: [] for each in self.partitions}
+        self._assign()
+
+    def _connect(self):
+        return Consumer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "group.id": "stack-test-oracle",  # never joined: partitions are assigned by hand
+                "enable.auto.commit": False,
+                "fetch.wait.max.ms": 50,
+            }
+        )
+
+    def _assign(self):
+        self.consumer.assign([TopicPartition(*each, self.next_offset[each] or OFFSET_BEGINNING) for each in self.partitions])
 
     def ends(self):
         """{(topic, partition): (first offset kept, end offset)}"""
@@ -57,9 +64,11 @@ class TopicTail:
                 for each in self.partitions
             }
         except KafkaException:
-            # A broker that is starting may have told this client of topics without partitions, and it asks only every
-            # few minutes by itself.
-            self.consumer.list_topics(timeout=10)
+            # A broker that is starting may have told this client of topics and no brokers. Then it has nobody left to
+            # ask, for ever (librdkafka's issue 5301): only another client goes on.
+            self.consumer.close()
+            self.consumer = self._connect()
+            self._assign()
             raise
 
     def catch_up(self, deadline_seconds=60):
@@ -99,7 +108,6 @@ class RawLog(TopicTail):
         super().__init__(bootstrap, [CDC_TOPIC] + [mirror_of(peer) for peer in peers])
         self.region = region
         self.peers = peers
-        self.bootstrap = bootstrap
         self.partition_count = sum(topic == CDC_TOPIC for topic, _ in self.partitions)
 
     def origin_of(self, topic):
