@@ -46,16 +46,18 @@ impl Follower {
         Self { collection, partitions, positions, applied: 0, writer }
     }
 
-    /// Until a round is short: then what is left is some fractions of a second's writing.
+    /// Until a round is short, or no longer much shorter than the one before it: then what is left is what is written
+    /// in the time of a round, and no further round makes it less.
     pub fn catch_up(&mut self, history: &mut History<'_>, work: &mut Work<'_>) -> Result<()> {
+        let mut last_round = u64::MAX;
         loop {
-            let begun = work.clock.now().monotonic;
-            let before = self.applied;
+            let (begun, before) = (work.clock.now().monotonic, self.applied);
             self.round(history, &Rows::All, work)?;
-            let took = work.clock.now().monotonic.saturating_sub(begun);
-            if took <= SHORT_ROUND || self.applied == before {
+            let (took, round) = (work.clock.now().monotonic.saturating_sub(begun), self.applied - before);
+            if took <= SHORT_ROUND || round > last_round / 2 || round == 0 {
                 return Ok(());
             }
+            last_round = round;
         }
     }
 
