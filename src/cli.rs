@@ -8,6 +8,7 @@ mod dead_letter;
 mod demo;
 mod doctor;
 mod explain;
+mod lag;
 mod output;
 mod pages;
 mod past;
@@ -71,6 +72,7 @@ enum Command {
     /// Look at changes that could not be applied, and offer them again
     #[command(subcommand, name = "dead-letter")]
     DeadLetter(dead_letter::DeadLetterCommand),
+    Lag(lag::LagArgs),
     Explain(explain::ExplainArgs),
     Rollback(rollback::RollbackArgs),
     Rebuild(rebuild::RebuildArgs),
@@ -123,6 +125,7 @@ impl Command {
             Command::Sim(args) => sim::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::DeadLetter(command) => dead_letter::run(&command),
+            Command::Lag(args) => lag::run(&args),
             Command::Explain(args) => explain::run(&args),
             Command::Rollback(args) => rollback::run(&args),
             Command::Rebuild(args) => rebuild::run(&args),

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod finding;
 pub mod history;
 pub mod job;
+pub mod lag;
 pub mod rebuild;
 pub mod rollback;
 mod scan;

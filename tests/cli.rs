@@ -1,6 +1,6 @@
 //! The binary as it is used: help pages, answers, exit codes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -42,6 +42,41 @@ fn every_command_says_its_exit_codes_and_the_leaves_give_examples() {
         assert!(!is_leaf || page.text.contains("Exit codes:"), "{} says no exit codes", page.file);
         assert!(!is_leaf || page.text.contains("Examples:"), "{} gives no examples", page.file);
     }
+}
+
+/// What somebody types at night, out of a runbook, must not be wrong.
+#[test]
+fn commands_in_the_runbooks_exist_with_their_options() {
+    let pages: BTreeMap<String, String> = driftless::cli::pages().into_iter().map(|page| (page.file, page.text)).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in text.lines().filter_map(|line| line.strip_prefix("driftless ")) {
+            let words: Vec<&str> = line.split_whitespace().take_while(|word| *word != "#" && *word != "|").collect();
+            let found = [2, 1].into_iter().find_map(|count| pages.get(&format!("{}.md", words.get(..count)?.join("-"))));
+            let page = found.unwrap_or_else(|| panic!("{}: no command `driftless {line}`", path.display()));
+            for option in words.iter().filter(|word| word.starts_with("--")) {
+                assert!(
+                    page.contains(&format!("{option} ")) || page.contains(&format!("{option}\n")),
+                    "{}: {line}",
+                    path.display()
+                );
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 15, "only {seen} commands were found");
+}
+
+#[test]
+fn lag_is_asked_of_kafka_or_of_workers_and_says_who_does_not_answer() {
+    assert_eq!(driftless(&["lag"]).status.code(), Some(2));
+    assert_eq!(driftless(&["lag", "--config", "us.toml", "--worker", "127.0.0.1:1"]).status.code(), Some(2));
+    let output = driftless(&["lag", "--worker", "127.0.0.1:1", "--watch"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("worker 127.0.0.1:1 does not answer"), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -61,14 +61,7 @@ impl Past {
             })
         };
         Ok(Self {
-            setting: Setting {
-                region: config.region.clone(),
-                peers: config.peers(),
-                names: config.topics(),
-                partitions: config.partitions,
-                collections: config.collections.clone(),
-                max_lateness_ms: i64::try_from(config.max_lateness.as_millis()).unwrap_or(i64::MAX),
-            },
+            setting: setting(&config),
             reader: KafkaLogReader::new(&kafka)?,
             schemas: EveryRegistry::new(registries),
             clock: SystemClock::start(),
@@ -117,6 +110,18 @@ impl Past {
             }
             outcome => outcome,
         }
+    }
+}
+
+/// What reading a region's logs needs to know of it.
+pub fn setting(config: &Config) -> Setting {
+    Setting {
+        region: config.region.clone(),
+        peers: config.peers(),
+        names: config.topics(),
+        partitions: config.partitions,
+        collections: config.collections.clone(),
+        max_lateness_ms: i64::try_from(config.max_lateness.as_millis()).unwrap_or(i64::MAX),
     }
 }
 

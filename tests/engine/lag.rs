@@ -1,12 +1,16 @@
 //! Lag by source and stage: nothing when idle, never less than the truth, growing when anything hangs.
 
+use crate::past::Desk;
 use crate::worker::Worker;
 use crate::world::World;
+use driftless::adapter::embedded::EmbeddedReader;
 use driftless::adapter::embedded::broker::Message;
 use driftless::adapter::embedded::schema::OUR_SCHEMA_ID;
 use driftless::base::ids::TopicPartition;
 use driftless::base::time::UnixMs;
 use driftless::merge::hlc::Hlc;
+use driftless::ops::lag::SourceLag;
+use driftless::ops::lag::outside::Outside;
 use driftless::record::avro::{Fields, WireOp, encode};
 use driftless::record::change::MetaValue;
 use driftless::record::framing;
@@ -164,4 +168,72 @@ fn a_peer_whose_clock_is_ahead_is_told_by_its_echoes() {
     let [least, most] = worker.source("us.vector-cdc").clock_ahead_ms.expect("an exchange");
     assert_eq!(most, 5_000 + 120, "as if the way there took nothing");
     assert!((4_990..=5_000).contains(&least), "{least}");
+}
+
+/// Of eu and us, as the log alone tells it.
+fn from_outside(world: &World, outside: &mut Outside) -> [SourceLag; 2] {
+    let found = outside.look(&mut EmbeddedReader::new(world.broker.clone()), &world.clock).expect("the log is there");
+    found.sources.try_into().expect("two regions")
+}
+
+#[test]
+fn the_log_alone_tells_of_an_idle_region_of_one_without_a_worker_and_of_a_cut_link() {
+    let mut world = world();
+    let mut outside = Outside::new(Desk::of(&world).setting);
+    for lag in from_outside(&world, &mut outside) {
+        assert_eq!((lag.unknown_partitions, lag.lag_ms.len()), (1, 0), "nobody has written or settled anything: {lag:?}");
+    }
+    let mut worker = world.start();
+    world.upsert("us", 1, 1_000, 0.1);
+    idle(&world, &mut worker, 4, |_| ());
+    for _ in 0..20 {
+        idle(&world, &mut worker, 1, |_| ());
+        for lag in from_outside(&world, &mut outside) {
+            assert_eq!((lag.lag_ms["arrived"], lag.lag_ms["acknowledged"]), (0, 0), "{lag:?}");
+            assert_eq!((lag.silent_partitions, lag.unknown_partitions), (0, 0), "{lag:?}");
+        }
+    }
+
+    world.stop(worker);
+    world.upsert("us", 2, 2_000, 0.1);
+    let appended = world.now().wall;
+    for _ in 0..30 {
+        world.clock.advance(1_000);
+        beat(&world, 0, &[]);
+    }
+    let [eu, us] = from_outside(&world, &mut outside);
+    let truth = world.now().wall.since_ms(appended);
+    assert_eq!((us.lag_ms["arrived"], us.lag_ms["acknowledged"]), (0, truth), "it has arrived, and nobody takes it");
+    assert_eq!((us.records_behind, us.silent_partitions), (31, 0), "{us:?}");
+    assert!(eu.silent_partitions == 1 && eu.lag_ms["arrived"] >= truth, "nobody writes eu's heartbeats: {eu:?}");
+
+    let mut worker = world.start();
+    world.run(&mut [&mut worker], 30_000);
+    let [eu, us] = from_outside(&world, &mut outside);
+    assert_eq!((eu.lag_ms["acknowledged"], us.records_behind), (0, 0), "{eu:?} {us:?}");
+    assert_eq!((us.silent_partitions, us.lag_ms["arrived"]), (1, us.lag_ms["acknowledged"]), "{us:?}");
+    assert!((30_000..=31_000).contains(&us.lag_ms["arrived"]), "{us:?}");
+}
+
+#[test]
+fn the_log_alone_tells_of_a_peer_whose_clock_is_ahead_and_puts_its_lag_right() {
+    let world = world();
+    let mut outside = Outside::new(Desk::of(&world).setting);
+    let mut worker = world.start();
+    world.run(&mut [&mut worker], 2_000);
+    let sent = world.now().wall.0 - 200;
+    let echo = [
+        (format!("{ECHO_STAMPED_AT}eu"), MetaValue::Long(sent)),
+        (format!("{ECHO_ARRIVED_AT}eu"), MetaValue::Long(sent + 120 + 5_000)),
+    ];
+    beat(&world, 5_000, &echo);
+    world.run(&mut [&mut worker], 500);
+    let [_, us] = from_outside(&world, &mut outside);
+    assert_eq!((us.lag_ms["arrived"], us.lag_ms["acknowledged"]), (0, 0));
+    let [least, most] = us.clock_ahead_ms.expect("an exchange");
+    assert!(least <= 5_000 && most == 5_120, "{least} to {most}");
+    // Silent since: by its stamp alone it would seem to be 5 s younger than it is.
+    world.run(&mut [&mut worker], 9_500);
+    let [_, us] = from_outside(&world, &mut outside);
+    assert!((9_500..=10_500).contains(&us.lag_ms["arrived"]), "{us:?}");
 }

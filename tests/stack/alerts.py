@@ -4,6 +4,8 @@ must reach PagerDuty or Slack in time, and be over when it is.
 
 Faults: f34 (records deleted before they are mirrored), f69 (a link that is down, a region that is silent)."""
 
+import json
+import subprocess
 import time
 
 from confluent_kafka import OFFSET_END, Producer, TopicPartition
@@ -53,10 +55,24 @@ def cut_link(tap, cluster, watch):
     arrives(tap, "the page for lag", lambda: receiver.pages("DriftlessApplyLagFast", "trigger"), PAGE_SECONDS_MAX)
     arrives(tap, "word of the link", lambda: receiver.messages("DriftlessLinkDown", "FIRING"), 60)
     tap.check("a cut link is not taken for a silent region (f69)", sorted(watch.firing() & {"DriftlessOriginSilent"}))
+    lags_as(tap, cluster, "while the link is cut", lambda us, eu: us > 15_000 and eu < 1_000)
     cluster.link("heal")
     over = "DriftlessApplyLagFast"
     arrives(tap, "the end of the page for lag", lambda: receiver.pages(over, "resolve"), OVER_SECONDS_MAX)
     arrives(tap, "word that the link is back", lambda: receiver.messages("DriftlessLinkDown", "RESOLVED"), OVER_SECONDS_MAX)
+    lags_as(tap, cluster, "when it is healed", lambda us, eu: us < 1_000 and eu < 1_000)
+
+
+def lags_as(tap, cluster, when, right):
+    """Asks `driftless lag` in eu, of Kafka alone and of the worker, which must agree on what is far behind."""
+    worker = cluster.workers["eu-1"]
+    for how in (["--config", str(cluster.folder / "eu-1.toml")], ["--worker", worker.url]):
+        asked = subprocess.run([cluster.binary, "lag", *how, "--json"], capture_output=True, text=True, timeout=60)
+        tap.check(f"`driftless lag {how[0]}` ends with 0 {when}", [asked.stderr] if asked.returncode else [])
+        sources = json.loads(asked.stdout or '{"sources": []}')["sources"]
+        lags = {each["source"]: each["lag_ms"].get("acknowledged", -1) for each in sources}
+        wrong = [] if len(lags) == 2 and right(lags["us"], lags["eu"]) else [f"{lags}"]
+        tap.check(f"`driftless lag {how[0]}` is right {when}", wrong)
 
 
 def bad_record(tap, cluster, watch):

@@ -134,7 +134,8 @@ impl Followed {
         self.source(topic).map_or(0, |source| source.next_offset)
     }
 
-    fn look(&mut self, reader: &mut dyn LogReader) -> Result<()> {
+    /// Reads what is new.
+    pub fn look(&mut self, reader: &mut dyn LogReader) -> Result<()> {
         let bounds = reader.bounds(&self.changelog)?;
         if let Some(position) = self.position {
             return self.read(reader, position.max(bounds.first), bounds.end);
