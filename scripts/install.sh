@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what is missing, from an empty machine on; does nothing, quickly, when all is there.
 #
-# usage: scripts/install.sh build|stack…
+# usage: scripts/install.sh build|stack|console…
 #   build   what cargo needs: a C toolchain (librdkafka is built from source)
 #   stack   what scripts/stack.sh needs: Java, Maven, Python, Prometheus and Alertmanager from the
 #           system's packages; the other servers and the test clients into ${XDG_CACHE_HOME:-~/.cache}/driftless
+#   console what tests/console needs: Chromium from the system's packages, Playwright into the same folder
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/stack/versions.sh
@@ -96,10 +97,12 @@ END
     rm -r wheel
 }
 
-fetch_clients() {
+fetch_clients() { fetch_python "$requirements"; }
+fetch_browser() { fetch_python "$browser_requirements"; }
+fetch_python() {
     # It will be moved once, which python itself does not mind; only bin/pip's first line does.
     python3 -m venv .
-    retried bin/python -m pip install -q -r "$requirements"
+    retried bin/python -m pip install -q -r "$1"
 }
 
 install_build() {
@@ -133,10 +136,21 @@ install_stack() {
     exec 9>&-
 }
 
+install_console() {
+    # Some font there must be: without any, Chromium draws no text.
+    system_packages 'chromium=command -v chromium' 'fonts-dejavu-core=test -d /usr/share/fonts/truetype/dejavu' \
+        'python3-venv=python3 -c "import ensurepip, venv"'
+    mkdir -p "$cache"
+    exec 9>"$cache/install.lock"
+    flock 9
+    part "$DRIFTLESS_BROWSER_DIR" fetch_browser
+    exec 9>&-
+}
+
 [ $# -gt 0 ] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
 for what in "$@"; do
     case $what in
-        build | stack) "install_$what" ;;
+        build | stack | console) "install_$what" ;;
         *) say "no such thing to install: $what"; exit 2 ;;
     esac
 done

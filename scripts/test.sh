@@ -13,6 +13,8 @@ usage: scripts/test.sh [GROUP…]     default: fast demo stack chaos
   stack   starts the real servers (scripts/stack.sh) and runs every tests/stack/*.py and *.sh with
           the variables of `stack.sh env` and DRIFTLESS_BIN; each prints a line
           "ok - NAME" or "not ok - NAME" for each thing it has checked
+  console `driftless demo --serve` in headless Chromium: a link cut and healed by hand, both themes, a
+          phone, the keyboard, the accessibility tree; screenshots to DRIFTLESS_SHOTS, if it is set
   chaos   starts them with three brokers in one region, kills, stops and cuts off some of them under
           load (tests/stack_chaos/chaos.py short; another DRIFTLESS_CHAOS_SEED [8] draws others)
   long    the same with every one of them (half an hour), 10 000 seeds of the simulator, planted bugs
@@ -76,6 +78,12 @@ compare() {
     local one other
     one=$(field "$work/demo-$3.json" "$1") && other=$(field "$work/demo-$4.json" "$1") || return 1
     test "$one" "$2" "$other"
+}
+
+group_console() {
+    build || return 0
+    "$here/install.sh" console
+    DRIFTLESS_CLIENTS_DIR=$DRIFTLESS_BROWSER_DIR run_script tests/console/console.py ${DRIFTLESS_SHOTS:+"$DRIFTLESS_SHOTS"}
 }
 
 group_stack() {
@@ -167,7 +175,7 @@ groups=("$@")
 [ $# -gt 0 ] || groups=(fast demo stack chaos)
 for group in "${groups[@]}"; do
     case $group in
-        fast | demo | stack | chaos | long) ;;
+        fast | demo | console | stack | chaos | long) ;;
         -h | --help) usage; exit 0 ;;
         *) usage >&2; exit 2 ;;
     esac

@@ -2,7 +2,8 @@
 //!
 //! The engine is the real one: a [`worker`] runs the production stream thread over the embedded log and
 //! vector store. Everything else here is its surroundings: the [`workload`] that [`writer`]s send, the
-//! [`network`] between the regions, the [`oracle`] and the [`verdict`].
+//! [`network`] between the regions, the [`oracle`] and the [`verdict`]. [`serve`] runs the same regions until it is
+//! stopped, to be looked at.
 
 mod board;
 mod content;
@@ -10,7 +11,9 @@ mod network;
 mod oracle;
 mod pace;
 mod report;
+mod retention;
 mod run;
+mod serve;
 mod status;
 mod verdict;
 mod view;
@@ -21,10 +24,12 @@ mod writer;
 
 pub use report::{Counts, PairReport, RegionReport, Report};
 pub use run::run;
+pub use serve::serve;
 pub use view::is_page;
 
 use crate::adapter::embedded::broker::BrokerError;
 use std::io;
+use std::net::SocketAddr;
 
 /// What to run. The changes are a function of `seed`, `changes`, `vectors` and `dim` alone; `seconds` paces them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +63,8 @@ pub enum DemoError {
     Failed(String),
     #[error("the embedded log refused: {0}")]
     Broker(#[from] BrokerError),
+    #[error("--serve {listen}: {error}; name a free address of this machine, such as 127.0.0.1:0")]
+    Listen { listen: SocketAddr, error: io::Error },
     #[error("the terminal can't be used: {0}; redirect standard error to get plain lines")]
     Terminal(#[from] io::Error),
 }
@@ -65,7 +72,7 @@ pub enum DemoError {
 impl DemoError {
     pub fn exit_code(&self) -> u8 {
         match self {
-            DemoError::OutOfRange { .. } => 2,
+            DemoError::OutOfRange { .. } | DemoError::Listen { .. } => 2,
             DemoError::Interrupted => 130,
             DemoError::Failed(_) | DemoError::Broker(_) | DemoError::Terminal(_) => 1,
         }

@@ -28,6 +28,8 @@ pub mod ops;
 #[allow(clippy::disallowed_methods, reason = "the rim: clocks and waits are touched here, so that nothing else has to")]
 pub mod adapter;
 
+pub mod console;
+
 pub mod testing;
 
 pub mod config;

@@ -6,6 +6,7 @@ registry_version=2.6.13.Final # the newest that runs on Java 17; 3.x needs 21
 jmx_version=1.0.1             # what tells Prometheus of Kafka
 milvus_version=2.3.5          # the newest that comes as a wheel
 requirements=$(dirname "${BASH_SOURCE[0]}")/requirements.txt
+browser_requirements=$(dirname "${BASH_SOURCE[0]}")/../../tests/console/requirements.txt
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/driftless
 export DRIFTLESS_KAFKA_DIR=$cache/kafka-$kafka_version
@@ -13,4 +14,5 @@ export DRIFTLESS_JMX_DIR=$cache/jmx-$jmx_version
 export DRIFTLESS_REGISTRY_DIR=$cache/registry-$registry_version
 export DRIFTLESS_MILVUS_DIR=$cache/milvus-$milvus_version
 DRIFTLESS_CLIENTS_DIR=$cache/clients-$(cksum <"$requirements" | cut -d' ' -f1)
-export DRIFTLESS_CLIENTS_DIR
+DRIFTLESS_BROWSER_DIR=$cache/browser-$(cksum <"$browser_requirements" | cut -d' ' -f1)
+export DRIFTLESS_CLIENTS_DIR DRIFTLESS_BROWSER_DIR

@@ -1,9 +1,11 @@
-//! What a worker answers over HTTP: metrics, health, tasks.
+//! What a worker answers over HTTP: metrics, health, tasks; and the console.
 
 use crate::adapter::system::SystemClock;
 use crate::base::error::{Error, Result};
 use crate::base::ids::Region;
 use crate::base::time::{Clock, UnixMs};
+use crate::console::plant::{Observation, Plant, RegionObserved};
+use crate::console::{Console, routes};
 use crate::record::collection::Collections;
 use crate::stream::driver::Watch;
 use crate::stream::report::{TaskReport, ThreadReport};
@@ -17,7 +19,11 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
+
+/// A worker that is further behind than this is not ready yet.
+const READY_LAG: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub struct Served {
@@ -26,6 +32,7 @@ pub struct Served {
     /// Where there are any.
     pub standbys: Option<Standbys>,
     pub collections: Arc<Collections>,
+    /// This worker's own first.
     pub regions: Vec<Region>,
 }
 
@@ -48,9 +55,18 @@ impl Served {
     }
 
     fn tasks(&self) -> Tasks {
-        let (whole, _) = self.report();
+        let (whole, now) = self.report();
         let standby_tasks = self.standbys.as_ref().map(Standbys::reports).unwrap_or_default();
-        Tasks { ready: whole.is_ready(), tasks: whole.tasks, standby_tasks, totals: whole.totals, walks: whole.walks }
+        let ready = self.shortcoming(&whole, now).is_none();
+        Tasks { ready, tasks: whole.tasks, standby_tasks, totals: whole.totals, walks: whole.walks }
+    }
+
+    /// Why it is not ready, if it is not.
+    fn shortcoming(&self, whole: &ThreadReport, now: UnixMs) -> Option<&'static str> {
+        if !whole.is_ready() {
+            return Some("restoring\n");
+        }
+        (!whole.is_caught_up(self.regions[0].as_str(), READY_LAG, now)).then_some("catching up\n")
     }
 
     fn render(&self) -> String {
@@ -63,6 +79,14 @@ impl Served {
     }
 }
 
+impl Plant for Served {
+    fn observe(&self) -> Observation {
+        let (report, now) = self.report();
+        let region = self.regions[0].clone();
+        Observation { now, regions: vec![RegionObserved { region, report, rows: None }], links: Vec::new() }
+    }
+}
+
 /// Takes the address; serves once [`serve`] is spawned.
 pub async fn bind(listen: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(listen).await.map_err(|error| {
@@ -70,16 +94,21 @@ pub async fn bind(listen: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-pub async fn serve(listener: TcpListener, served: Served) -> Result<()> {
+pub async fn serve(listener: TcpListener, served: Served, console: Arc<Console>) -> Result<()> {
     let router = Router::new()
         .route("/metrics", get(|State(served): State<Served>| async move { served.render() }))
         .route("/health/live", get(|| async { "live\n" }))
         .route("/health/ready", get(ready))
         .route("/tasks", get(|State(served): State<Served>| async move { Json(served.tasks()) }))
-        .with_state(served);
+        .with_state(served)
+        .merge(routes::router(console, None));
     axum::serve(listener, router).await.map_err(|error| Error::fatal(format_args!("the HTTP server ended: {error}")))
 }
 
 async fn ready(State(served): State<Served>) -> (StatusCode, &'static str) {
-    if served.tasks().ready { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "restoring\n") }
+    let (whole, now) = served.report();
+    match served.shortcoming(&whole, now) {
+        None => (StatusCode::OK, "ready\n"),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+    }
 }

@@ -1,5 +1,6 @@
 //! `driftless worker`: one process, as many stream threads as configured, each with its own clients.
 
+use super::console;
 use super::http::{Served, bind, serve};
 use super::prepare::{check_topics, milvus_settings, own_schema_id, prepare_milvus, registry_addresses, worker_kafka_settings};
 use super::standby::{StandbyThread, process_tag};
@@ -12,6 +13,8 @@ use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
 use crate::base::metric;
 use crate::config::{Config, StoreKind};
+use crate::console::routes::keep_looking;
+use crate::console::tap::{Ear, Tap};
 use crate::processor;
 use crate::store::Stores;
 use crate::store::memory::MemoryStores;
@@ -45,6 +48,7 @@ struct Shared {
     clock: SystemClock,
     stores: Arc<dyn Stores>,
     standbys: Option<Standbys>,
+    ear: Ear,
 }
 
 /// Runs until a signal or a fatal error.
@@ -68,18 +72,18 @@ pub fn run_worker(config: Config) -> Result<Exit> {
     let kafka = worker_kafka_settings(&config, 0, &process);
     let keeping = StandbyThread::start(&config, &settings, &kafka, stores.clone(), clock)?;
     let standbys = keeping.as_ref().map(|thread| thread.standbys.clone());
-    runtime.spawn(serve(
-        listener,
-        Served {
-            metrics,
-            threads: watches.clone(),
-            standbys: standbys.clone(),
-            collections: config.collections.clone(),
-            regions: config.regions.keys().cloned().collect(),
-        },
-    ));
+    let served = Served {
+        metrics,
+        threads: watches.clone(),
+        standbys: standbys.clone(),
+        collections: config.collections.clone(),
+        regions: console::own_first(&config),
+    };
+    let (console, ear) = console::open(&config, &topology, &served);
+    runtime.spawn(keep_looking(console.clone()));
+    runtime.spawn(serve(listener, served, console));
     tracing::info!(region = %config.region, application = %config.application_id, threads = watches.len(), http = %config.http_listen, "worker started");
-    let shared = Shared { process, clock, stores: stores.clone(), standbys };
+    let shared = Shared { process, clock, stores: stores.clone(), standbys, ear };
     let ended = run_threads(&config, &settings, &topology, &runtime, &watches, &shared);
     // A second signal ends the process at once: nothing is waited for then.
     let (waits, mut kept) = (!matches!(ended, Ok(Exit::INTERRUPTED)), Ok(()));
@@ -225,7 +229,7 @@ fn run_thread(
     watch: &Watch,
     shared: Shared,
 ) -> Result<()> {
-    let Shared { process, clock, stores, standbys } = shared;
+    let Shared { process, clock, stores, standbys, ear } = shared;
     let wake = wake_this_thread();
     let kafka = worker_kafka_settings(config, index, &process);
     let names = config.topics();
@@ -241,9 +245,10 @@ fn run_thread(
         .name(format!("restore-{index}"))
         .spawn(move || drive_restorer(restorer, &mut reader, &clock))
         .map_err(|error| Error::fatal(format_args!("no restore thread: {error}")))?;
+    let appender = Box::new(KafkaAppender::new(&kafka, wake.clone())?);
     let ports = Ports {
         consumer: Box::new(KafkaGroupConsumer::new(&kafka, &subscriptions, wake.clone())?),
-        appender: Box::new(KafkaAppender::new(&kafka, wake.clone())?),
+        appender: Box::new(Tap::new(appender, ear, config.region.clone(), names.dead_letter(), names.conflicts())),
         vectors: Box::new(MilvusStore::new(runtime.clone(), config.collections.clone(), &milvus_settings(config), wake.clone())?),
         schemas: Box::new(RegistrySchemas::new(runtime.clone(), &registry_addresses(config), wake)?),
         stores,

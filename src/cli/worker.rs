@@ -21,9 +21,10 @@ Examples:
   driftless worker --config us.toml --log-format json --log-level info,driftless::stream=debug
 
 While it runs (at [http] listen, by default 127.0.0.1:9464):
+  /              the console
   /metrics       for Prometheus
   /health/live   200 while the process works
-  /health/ready  200 once its partitions are restored
+  /health/ready  200 once its partitions are restored and caught up
   /tasks         its tasks as JSON
 
 Exit codes: 0 stopped in good order, 1 failed, 2 wrong configuration, 130 ended by a second signal")]

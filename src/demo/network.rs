@@ -1,8 +1,8 @@
-//! Drives the links between the regions: moves what they carry, cuts one pair and heals it again.
+//! Drives the links between the regions: moves what they carry, cuts them and heals them again, by plan or by hand.
 
 use super::board::Board;
 use super::pace::{Pace, Stop};
-use super::world::World;
+use super::world::{Link, World};
 use crate::adapter::embedded::broker::BrokerError;
 use crate::base::time::{Clock, Now};
 use std::time::Duration;
@@ -21,24 +21,46 @@ enum Phase {
     Healed,
 }
 
-/// Runs until it is stopped.
+/// Runs until it is stopped, and cuts a pair for a while as planned.
 pub(super) fn run(world: &World, pace: Pace, board: &Board, stop: &Stop) -> Result<(), BrokerError> {
     let mut phase = Phase::BeforeCut;
     while !stop.wait(STEP) {
         let now = world.clock.now();
         phase = keep_to_schedule(phase, world, pace, now, board)?;
-        let mut copied = 0;
-        for link in world.links().iter_mut() {
-            copied += link.mirror.step(now)?;
-        }
-        for region in &world.regions {
-            region.database.wake_due();
-        }
-        if copied > 0 {
-            board.changed();
-        }
+        step(world, now, board)?;
     }
     Ok(())
+}
+
+/// Runs until it is stopped; links are cut by hand alone.
+pub(super) fn carry(world: &World, board: &Board, stop: &Stop) -> Result<(), BrokerError> {
+    while !stop.wait(STEP) {
+        step(world, world.clock.now(), board)?;
+    }
+    Ok(())
+}
+
+fn step(world: &World, now: Now, board: &Board) -> Result<(), BrokerError> {
+    let mut copied = 0;
+    for link in world.links().iter_mut() {
+        copied += link.mirror.step(now)?;
+    }
+    for region in &world.regions {
+        region.database.wake_due();
+    }
+    if copied > 0 {
+        board.changed();
+    }
+    Ok(())
+}
+
+/// Answers how many records waited. Its MirrorMaker begins again where it committed last: what it copied since comes
+/// twice.
+pub(super) fn heal(link: &mut Link) -> Result<i64, BrokerError> {
+    let held_back = link.mirror.outstanding()?;
+    link.mirror.restart();
+    link.mirror.heal();
+    Ok(held_back)
 }
 
 fn keep_to_schedule(phase: Phase, world: &World, pace: Pace, now: Now, board: &Board) -> Result<Phase, BrokerError> {
@@ -58,10 +80,7 @@ fn keep_to_schedule(phase: Phase, world: &World, pace: Pace, now: Now, board: &B
         Phase::Cut if fraction >= CUT_UNTIL => {
             let mut held_back = 0;
             for link in pair {
-                held_back += link.mirror.outstanding()?;
-                // Its MirrorMaker begins again where it committed last: what it copied since comes twice.
-                link.mirror.restart();
-                link.mirror.heal();
+                held_back += heal(link)?;
             }
             board.event(at, format!("the link between {a} and {b} is healed; {held_back} records waited"));
             board.healed(held_back);

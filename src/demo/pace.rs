@@ -13,6 +13,13 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    /// That of a later round: they follow each other without a pause.
+    pub fn round(&self, round: u32) -> Self {
+        let offset = self.length * round;
+        let started = Now { wall: self.started.wall.plus(offset), monotonic: self.started.monotonic + offset };
+        Self { started, ..*self }
+    }
+
     /// The wall time that planned stamps are relative to.
     pub fn base(&self) -> UnixMs {
         self.started.wall
@@ -40,6 +47,10 @@ impl Stop {
     pub fn set(&self) {
         *self.set.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.notify_all();
+    }
+
+    pub fn is_set(&self) -> bool {
+        *self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for it; answers whether it was set before the time was over.

@@ -259,6 +259,7 @@ mod tests {
             dead_letters: BTreeMap::from([("late", 1), ("bad-id", 1)]),
             applied: 3,
             coalesced: 1,
+            ..SourceTotals::default()
         };
         assert_eq!(Counts::of(&totals), report().counts);
     }

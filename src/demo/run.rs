@@ -94,7 +94,7 @@ impl<'a> Run<'a> {
     {
         let Run { workload, world, workers, board, stop, .. } = self;
         for region in 0..world.regions.len() {
-            scope.spawn(move || board.note(worker::run(region, world, workers.watch(region))));
+            scope.spawn(move || board.note(worker::run(region, world, workers.watch(region), None)));
         }
         self.await_workers()?;
         let length = Duration::from_secs(self.options.seconds);

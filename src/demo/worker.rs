@@ -7,7 +7,8 @@ use crate::adapter::embedded::vector::EmbeddedStore;
 use crate::adapter::embedded::{EmbeddedAppender, EmbeddedConsumer, EmbeddedReader};
 use crate::base::error::{Error, Result};
 use crate::base::ids::TopicPartition;
-use crate::port::log::Wake;
+use crate::console::tap::{Ear, Tap};
+use crate::port::log::{Appender, Wake};
 use crate::processor;
 use crate::store::memory::MemoryStores;
 use crate::stream::driver::{Watch, drive, drive_restorer, wake_this_thread};
@@ -70,15 +71,20 @@ pub(super) fn settled(report: &ThreadReport) -> BTreeMap<TopicPartition, i64> {
     settled
 }
 
-/// Runs the worker on the calling thread until `watch` is told to stop, or it fails.
-pub(super) fn run(region: usize, world: &World, watch: &Watch) -> Result<()> {
+/// Runs the worker on the calling thread until `watch` is told to stop, or it fails. `ear` is told of what it keeps
+/// instead of applying it.
+pub(super) fn run(region: usize, world: &World, watch: &Watch, ear: Option<&Ear>) -> Result<()> {
     let RegionWorld { region: name, broker, database } = &world.regions[region];
     let wake = wake_this_thread();
     let (restorer, handle) = Restorer::new(wake.clone());
     let local = vec![world.names.local(0)];
+    let mut appender: Box<dyn Appender> = Box::new(EmbeddedAppender::new(broker.clone(), APPENDS_MAX, wake.clone()));
+    if let Some(ear) = ear {
+        appender = Box::new(Tap::new(appender, ear.clone(), name.clone(), world.names.dead_letter(), world.names.conflicts()));
+    }
     let ports = Ports {
         consumer: Box::new(EmbeddedConsumer::join(broker.clone(), APPLICATION, local, wake.clone())),
-        appender: Box::new(EmbeddedAppender::new(broker.clone(), APPENDS_MAX, wake.clone())),
+        appender,
         vectors: Box::new(EmbeddedStore::new(database.clone(), STORE_LATENCY, wake)),
         schemas: Box::new(EmbeddedSchemas::default()),
         stores: Arc::new(MemoryStores),
@@ -94,7 +100,7 @@ pub(super) fn run(region: usize, world: &World, watch: &Watch) -> Result<()> {
     })
 }
 
-fn topology() -> Result<Topology> {
+pub(super) fn topology() -> Result<Topology> {
     let mut types = NodeTypes::default();
     processor::register_standard(&mut types);
     Topology::parse("replicate.toml", REPLICATE, &types).map_err(Error::refuse)

@@ -101,7 +101,12 @@ pub(super) struct Workload {
 
 impl Workload {
     pub fn generate(seed: u64, changes: usize, vectors: usize, dim: usize) -> Self {
-        let mut generator = Generator::new(seed, changes, vectors.max(1));
+        Self::round(seed, 0, changes, vectors, dim)
+    }
+
+    /// One of endlessly many about the same vectors: round 0 is what [`generate`](Self::generate) gives.
+    pub fn round(seed: u64, round: u32, changes: usize, vectors: usize, dim: usize) -> Self {
+        let mut generator = Generator::new(seed, round, changes, vectors.max(1));
         while generator.changes.len() < changes {
             generator.next();
         }
@@ -128,10 +133,15 @@ struct Generator {
 }
 
 impl Generator {
-    fn new(seed: u64, count: usize, vectors: usize) -> Self {
+    fn new(seed: u64, round: u32, count: usize, vectors: usize) -> Self {
         let mut random = SplitMix64::new(seed);
         let id_seed = random.next();
-        let (sent, sequences) = Default::default();
+        if round > 0 {
+            random = SplitMix64::new(random.next() ^ u64::from(round));
+        }
+        let sent = Default::default();
+        // Fewer changes than that are in a round, so no sequence is used twice.
+        let sequences = [u64::from(round) << 24; REGIONS.len()];
         Self { random, id_seed, count, vectors, changes: Vec::with_capacity(count + 1), sent, sequences, flaws: 0 }
     }
 
@@ -274,6 +284,22 @@ mod tests {
         assert_eq!(workload, Workload::generate(7, 1_000, 100, 4));
         assert_ne!(workload, Workload::generate(8, 1_000, 100, 4));
         assert_eq!(workload.changes.len(), 1_000);
+    }
+
+    #[test]
+    fn rounds_differ_and_are_about_the_same_vectors() {
+        let ids = |round| {
+            let workload = Workload::round(7, round, 1_000, 20, 4);
+            let good = workload.changes.iter().filter(|change| change.flaw.is_none());
+            good.map(|change| change.vector_id).collect::<HashSet<u128>>()
+        };
+        assert_eq!(ids(0), ids(3));
+        let counters = |round| {
+            let changes = Workload::round(7, round, 1_000, 20, 4).changes;
+            changes.into_iter().map(|change| change.sequence & ((1 << 48) - 1)).collect::<HashSet<u64>>()
+        };
+        assert!(counters(0).is_disjoint(&counters(1)));
+        assert_ne!(Workload::round(7, 1, 1_000, 20, 4).changes, Workload::round(7, 2, 1_000, 20, 4).changes);
     }
 
     #[test]

@@ -68,6 +68,10 @@ impl World {
         self.regions[region].database.scan(DOCUMENTS)
     }
 
+    pub fn partitions_of<const N: usize>(&self, topics: [Arc<str>; N]) -> impl Iterator<Item = TopicPartition> {
+        topics.into_iter().flat_map(partitions)
+    }
+
     /// The partitions of a region's own change topic.
     pub fn local(&self) -> impl Iterator<Item = TopicPartition> {
         partitions(self.names.local(0))

@@ -11,6 +11,23 @@ use crate::base::time::Clock;
 use crate::region::partitioner::partition_for_key;
 use bytes::Bytes;
 
+/// Round after round, until it is stopped.
+pub(super) fn write_on(
+    region: usize,
+    plan: impl Fn(u32) -> Workload,
+    world: &World,
+    pace: Pace,
+    board: &Board,
+    stop: &Stop,
+) -> Result<(), BrokerError> {
+    let mut round = 0;
+    while !stop.is_set() {
+        write(region, &plan(round), world, pace.round(round), board, stop)?;
+        round += 1;
+    }
+    Ok(())
+}
+
 /// Returns when all is sent, or the run was stopped.
 pub(super) fn write(
     region: usize,

@@ -12,6 +12,7 @@ use crate::task::scrub::ScrubReport;
 use crate::task::stream_task::StreamTask;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ThreadReport {
@@ -155,6 +156,16 @@ impl ThreadReport {
     pub fn is_ready(&self) -> bool {
         self.joined && self.tasks.iter().all(|task| task.state == "running")
     }
+
+    /// Every source is settled up to `within` ago. A peer that says nothing is not waited for: that its region or the
+    /// link is down must not keep this one's workers from being called ready.
+    pub fn is_caught_up(&self, own: &str, within: Duration, now: UnixMs) -> bool {
+        self.tasks.iter().flat_map(|task| &task.sources).all(|source| {
+            let lag_ms = source.lag_ms.get(Stage::Acknowledged.name()).copied().unwrap_or(0);
+            let silent = source.region != own && source.heartbeat_overdue && source.lag.is_quiet(now);
+            silent || lag_ms <= within.as_millis() as i64
+        })
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -295,5 +306,54 @@ impl TaskReport {
             floor_held_by: None,
             scrub: ScrubReport::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time::Now;
+    use crate::task::lag::SourceLag;
+
+    /// A source that was settled at `frontier` when its task began, looked at a minute later.
+    fn source(region: &str, frontier: i64, heard: bool) -> SourceReport {
+        let interval = Duration::from_secs(1);
+        let mut lag = SourceLag::new(Some(UnixMs(frontier)), interval);
+        if heard {
+            lag.passed(Stage::Acknowledged, UnixMs(frontier), Now { wall: UnixMs(60_000), monotonic: Duration::from_secs(60) });
+        }
+        let mut report = SourceReport {
+            region: region.to_owned(),
+            topic: "vector-cdc".to_owned(),
+            present: true,
+            next_offset: 0,
+            frontier_ms: Some(frontier),
+            open_records: 0,
+            oldest_open_ms: None,
+            lag_ms: BTreeMap::new(),
+            stalled_ms: 0,
+            disagreements: Vec::new(),
+            gaps: 0,
+            heartbeat_overdue: false,
+            clock_ahead_ms: None,
+            lag: lag.view([None; 3], None, UnixMs(60_000)),
+        };
+        report.reckon(UnixMs(60_000));
+        report
+    }
+
+    #[test]
+    fn a_backlog_is_waited_for_and_a_peer_that_says_nothing_is_not() {
+        let caught_up = |sources: Vec<SourceReport>| {
+            let mut task = TaskReport::restoring(TaskId { shard: 0, partition: 0 }, None);
+            task.sources = sources;
+            let report = ThreadReport { tasks: vec![task], ..ThreadReport::default() };
+            report.is_caught_up("eu", Duration::from_secs(10), UnixMs(60_000))
+        };
+        assert!(caught_up(vec![source("eu", 55_000, true)]));
+        assert!(!caught_up(vec![source("eu", 30_000, true)]));
+        assert!(!caught_up(vec![source("eu", 30_000, false)]), "its own heartbeats come back in any case");
+        assert!(!caught_up(vec![source("eu", 55_000, true), source("us", 30_000, true)]), "its backlog is being read");
+        assert!(caught_up(vec![source("eu", 55_000, true), source("us", 30_000, false)]));
     }
 }

@@ -169,6 +169,12 @@ impl LagView {
         if now.since_ms(self.taken_at) > HUNG_AFTER_MS { now } else { self.taken_at }
     }
 
+    /// Nothing of it waits here, and nothing has come for a second or two.
+    pub fn is_quiet(&self, now: UnixMs) -> bool {
+        let now = self.at(now);
+        self.oldest.iter().all(Option::is_none) && self.passed.iter().all(|recent| recent.greatest(now).is_none())
+    }
+
     /// Neither the origin nor what lies between has let a heartbeat through for two intervals.
     pub fn is_overdue(&self, now: UnixMs) -> bool {
         let ahead_ms = self.skew.map_or(0, |skew| skew.correction_ms());

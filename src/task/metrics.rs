@@ -10,6 +10,26 @@ use metrics::{Counter, Histogram, counter, histogram};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// Upper bounds, in ms, of the classes of [`Latencies`]; the last class has none.
+pub const LATENCY_BOUNDS_MS: [u64; 12] = [5, 10, 20, 40, 60, 100, 150, 300, 1_000, 3_000, 10_000, 60_000];
+
+/// Applied rows by how long they took from the origin's append to the vector store's acknowledgement.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Latencies(pub [u64; LATENCY_BOUNDS_MS.len() + 1]);
+
+impl Latencies {
+    fn count(&mut self, latency: Duration) {
+        let class = LATENCY_BOUNDS_MS.partition_point(|bound| u128::from(*bound) < latency.as_millis());
+        self.0[class] += 1;
+    }
+
+    fn add(&mut self, other: &Latencies) {
+        for (class, count) in self.0.iter_mut().zip(other.0) {
+            *class += count;
+        }
+    }
+}
+
 /// What became of the records of one source. In the end every winner is applied, coalesced, or refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct SourceTotals {
@@ -20,6 +40,7 @@ pub struct SourceTotals {
     pub dead_letters: BTreeMap<&'static str, u64>,
     /// Rows that the vector store has acknowledged, without re-assertions.
     pub applied: u64,
+    pub latencies: Latencies,
     /// Winners that were never sent: a newer one of the same key came while they waited.
     pub coalesced: u64,
 }
@@ -28,6 +49,7 @@ impl SourceTotals {
     fn add(&mut self, other: &SourceTotals) {
         self.polled += other.polled;
         self.applied += other.applied;
+        self.latencies.add(&other.latencies);
         self.coalesced += other.coalesced;
         for (word, count) in &other.verdicts {
             *self.verdicts.entry(word).or_default() += count;
@@ -212,7 +234,9 @@ impl TaskMetrics {
     }
 
     pub fn applied(&mut self, source: usize, collection: usize, delete: bool, latency: Duration) {
-        self.sources[source].totals.applied += 1;
+        let totals = &mut self.sources[source].totals;
+        totals.applied += 1;
+        totals.latencies.count(latency);
         let collection = &self.collections[collection];
         if delete {
             collection.deletes.increment(1)
