@@ -6,13 +6,16 @@
 mod confirm;
 mod dead_letter;
 mod demo;
+mod diff;
 mod doctor;
+mod doing;
 mod explain;
 mod lag;
 mod output;
 mod pages;
 mod past;
 mod rebuild;
+mod resync;
 mod rollback;
 mod sim;
 mod topics;
@@ -69,6 +72,8 @@ enum Command {
     Topics(topics::TopicsCommand),
     Sim(sim::SimArgs),
     Doctor(doctor::DoctorArgs),
+    Diff(diff::DiffArgs),
+    Resync(resync::ResyncArgs),
     /// Look at changes that could not be applied, and offer them again
     #[command(subcommand, name = "dead-letter")]
     DeadLetter(dead_letter::DeadLetterCommand),
@@ -124,6 +129,8 @@ impl Command {
             Command::Topics(command) => topics::run(&command),
             Command::Sim(args) => sim::run(&args),
             Command::Doctor(args) => doctor::run(&args),
+            Command::Diff(args) => diff::run(&args),
+            Command::Resync(args) => resync::run(&args),
             Command::DeadLetter(command) => dead_letter::run(&command),
             Command::Lag(args) => lag::run(&args),
             Command::Explain(args) => explain::run(&args),

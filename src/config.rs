@@ -39,6 +39,8 @@ pub struct Config {
     pub kafka: KafkaConfig,
     /// Every region, this one too.
     pub regions: BTreeMap<Region, RegistryConfig>,
+    /// The Kafka of those peers that `diff` and `resync` may read; of each only how it is reached matters.
+    pub peer_kafka: BTreeMap<Region, KafkaConfig>,
     pub milvus: MilvusConfig,
     pub topology: TopologyFile,
     /// Shards of the collections, each with a change topic of its own.

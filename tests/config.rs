@@ -187,3 +187,18 @@ fn a_secret_is_taken_from_the_environment_or_a_file_and_never_printed() {
     assert_eq!(secrecy::ExposeSecret::expose_secret(&login.password), "hunter2");
     assert!(!format!("{config:?} {config:#?}").contains("hunter2"));
 }
+
+#[test]
+fn a_peers_kafka_has_the_keys_of_our_own_and_stands_at_a_peer_alone() {
+    let peers = "[regions.eu.kafka]\nbootstrap_servers = \"eu:9092\"\nusername = \"u\"\npassword_env = \"SECRET\"\n[milvus]";
+    let config = parse(&GOOD.replace("[milvus]", peers)).unwrap();
+    let eu = &config.peer_kafka[&Region::new("eu")];
+    assert_eq!((eu.bootstrap_servers.as_str(), &eu.client_properties()["sasl.password"][..]), ("eu:9092", "hunter2"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let without = parse(&GOOD.replace("[milvus]", "[regions.eu.kafka]\nreplication_factor = 3\n[milvus]")).unwrap_err();
+    assert!(without.contains("bootstrap_servers") && without.contains("replication_factor"), "{without}");
+    let own = parse(&GOOD.replace("[milvus]", "[regions.us.kafka]\nbootstrap_servers = \"us:9092\"\n[milvus]")).unwrap_err();
+    assert!(own.contains("given twice"), "{own}");
+    let reserved = parse(&GOOD.replace("[regions.eu]", "[regions.repair]")).unwrap_err();
+    assert!(reserved.contains("stands for the repair topic"), "{reserved}");
+}

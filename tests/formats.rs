@@ -49,10 +49,11 @@ fn progress() -> Progress {
         last_appended_at: Some(UnixMs(1_700_000_000_000)),
         last_fingerprint: Some(u64::MAX),
         frontier: Some(UnixMs(1_700_000_000_001)),
+        since: None,
         confirmed: None,
     };
     let floor = Some(Hlc(111_411_200_000_000_000));
-    Progress { sources: vec![source], floor, written_at: 7, closed: false, epoch: 2, suspect_from: Some(9) }
+    Progress { sources: vec![source], floor, written_at: 7, epoch: 2, suspect_from: Some(9), ..Progress::default() }
 }
 
 #[test]

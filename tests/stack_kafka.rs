@@ -246,6 +246,7 @@ fn f35_f66_a_topic_with_the_same_beginning_as_the_one_before_is_known_for_anothe
         next_offset: 0,
         mark: None,
         frontier: None,
+        since: None,
         present: false,
     };
     let begun = check(reader.as_mut(), fresh, 0, 1).unwrap().start;

@@ -25,6 +25,32 @@ pub fn kafka_settings(config: &Config, thread: usize) -> KafkaSettings {
     }
 }
 
+/// Large answers would be thrown away wherever single vectors are read, and a link is paid by the byte.
+const PEER_FETCH: [(&str, &str); 2] = [("fetch.message.max.bytes", "524288"), ("queued.max.messages.kbytes", "2048")];
+
+/// A peer's Kafka, for reading.
+pub fn peer_kafka_settings(config: &Config, peer: &Region) -> Result<KafkaSettings> {
+    if *peer == config.region {
+        return Err(Error::refuse(format_args!("{peer} is this configuration's own region: name a peer")));
+    }
+    let kafka = config.peer_kafka.get(peer).ok_or_else(|| {
+        Error::refuse(format_args!(
+            "the configuration does not say where the Kafka of region {peer} is: add [regions.{peer}.kafka] with bootstrap_servers = \"HOST:PORT\""
+        ))
+    })?;
+    let mut properties = kafka.client_properties();
+    for (name, value) in PEER_FETCH {
+        properties.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+    }
+    Ok(KafkaSettings {
+        bootstrap_servers: kafka.bootstrap_servers.clone(),
+        application_id: config.application_id.clone(),
+        client_id: format!("{}-{}-resync", config.application_id, config.region),
+        group_instance_id: None,
+        properties,
+    })
+}
+
 /// The settings of a worker's clients: where standbys are kept, its process is told from every other by their name. A
 /// static member's name must outlive the process: its group goes on calling it as it was called when it first joined.
 pub fn worker_kafka_settings(config: &Config, thread: usize, process: &str) -> KafkaSettings {

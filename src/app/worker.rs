@@ -236,7 +236,7 @@ fn run_thread(
     let subscriptions: Vec<Subscription> = (0..names.shards())
         .map(|shard| Subscription {
             local: names.local(shard),
-            co_topics: config.peers().iter().map(|peer| names.mirror(peer, shard)).collect(),
+            co_topics: config.peers().iter().map(|peer| names.mirror(peer, shard)).chain([names.repair(shard)]).collect(),
         })
         .collect();
     let (restorer, handle) = Restorer::with_standbys(wake.clone(), standbys);

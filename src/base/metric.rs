@@ -43,6 +43,10 @@ pub const GAUGES: &[(&str, &str)] = &[
     (RESTORE_REMAINING, "Offsets of the changelogs that restores under way have still to read."),
     (BUFFERED_BYTES, "Bytes of records polled and not yet processed."),
     (
+        INCOMPLETE_PARTITIONS,
+        "Partitions held here of whose sources something never came, or was deleted before it was settled; `driftless resync` fills them.",
+    ),
+    (
         PARKED_CHANGES,
         "Changes of a collection whose rows the vector store does not take: passed over, so that other collections go on, and still to be judged. They hold back their sources' settled offsets, and are lost if the topics' retention deletes them.",
     ),
@@ -155,6 +159,7 @@ pub const STANDBY_BYTES: &str = "driftless_standby_bytes";
 pub const STORE_DISK_BYTES: &str = "driftless_store_disk_bytes";
 pub const RESTORE_REMAINING: &str = "driftless_restore_remaining_offsets";
 pub const BUFFERED_BYTES: &str = "driftless_buffered_bytes";
+pub const INCOMPLETE_PARTITIONS: &str = "driftless_incomplete_partitions";
 pub const PARKED_CHANGES: &str = "driftless_parked_changes";
 pub const FRONTIER_AGE_SECONDS: &str = "driftless_frontier_age_seconds";
 pub const SINK_WRITE_SECONDS: &str = "driftless_sink_write_seconds";

@@ -51,3 +51,21 @@ pub fn table(heads: &[&str], rows: Vec<Vec<String>>) -> String {
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n") + "\n"
 }
+
+/// A number of bytes in the unit that suits it.
+pub fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn bytes_are_told_in_their_unit() {
+        assert_eq!([999, 1_500, 2_500_000, 3_210_000_000].map(super::bytes), ["999 B", "1.5 kB", "2.5 MB", "3.21 GB"]);
+    }
+}

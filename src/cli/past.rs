@@ -1,9 +1,9 @@
-//! What the commands that look at the past have in common: the region's clients, the line that says how far it is,
-//! Ctrl-C.
+//! What the commands that look at the past have in common: the region's clients.
 
+use super::doing::Doing;
 use crate::adapter::kafka::{KafkaLogReader, KafkaSettings};
 use crate::adapter::milvus::MilvusStore;
-use crate::adapter::system::{CtrlC, SystemClock};
+use crate::adapter::system::SystemClock;
 use crate::app::prepare::{kafka_settings, milvus_settings};
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
@@ -13,19 +13,13 @@ use crate::config::Config;
 use crate::ops::append;
 use crate::ops::history::schemas::EveryRegistry;
 use crate::ops::history::{History, Setting};
-use crate::ops::work::{Told, Work};
+use crate::ops::work::Work;
 use crate::port::admin::RegistryAdmin;
 use crate::port::vector::VectorStore;
 use crate::record::collection::Collections;
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-
-/// How often a line is written where lines stay.
-const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// One region's clients.
 pub struct Past {
@@ -36,8 +30,7 @@ pub struct Past {
     pub schemas: EveryRegistry,
     pub runtime: Runtime,
     pub clock: SystemClock,
-    interrupted: Arc<AtomicBool>,
-    _ctrl_c: CtrlC,
+    doing: Doing,
 }
 
 impl Past {
@@ -52,23 +45,14 @@ impl Past {
             .enable_all()
             .build()
             .map_err(|error| Error::fatal(format!("no threads for Milvus' client: {error}")))?;
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let ctrl_c = {
-            let (interrupted, caller) = (interrupted.clone(), std::thread::current());
-            CtrlC::listen(move || {
-                interrupted.store(true, Ordering::Relaxed);
-                caller.unpark();
-            })
-        };
         Ok(Self {
             setting: setting(&config),
             reader: KafkaLogReader::new(&kafka)?,
             schemas: EveryRegistry::new(registries),
             clock: SystemClock::start(),
-            _ctrl_c: ctrl_c.map_err(|error| Error::fatal(format!("Ctrl-C cannot be listened to: {error}")))?,
+            doing: Doing::begin()?,
             kafka,
             runtime,
-            interrupted,
             config,
         })
     }
@@ -96,20 +80,9 @@ impl Past {
 
     /// Does the work with the progress line; an interruption is told apart from a failure.
     pub fn work(&mut self, act: impl FnOnce(&mut History<'_>, &mut Work<'_>, &Config) -> Result<Exit>) -> Result<Exit> {
-        let (mut line, clock, interrupted) = (Line::default(), self.clock, self.interrupted.clone());
-        let mut tell = |told| line.tell(told);
-        let mut pause = |span| std::thread::park_timeout(span);
-        let mut work = Work::new(&clock, &interrupted, &mut tell, &mut pause);
         let mut history = History { setting: &self.setting, reader: &mut self.reader, schemas: &mut self.schemas };
-        let outcome = act(&mut history, &mut work, &self.config);
-        line.clear();
-        match outcome {
-            Err(error) if interrupted.load(Ordering::Relaxed) => {
-                eprintln!("driftless: {error}");
-                Ok(Exit::INTERRUPTED)
-            }
-            outcome => outcome,
-        }
+        let done = self.doing.run(|work| act(&mut history, work, &self.config))?;
+        Ok(done.unwrap_or(Exit::INTERRUPTED))
     }
 }
 
@@ -122,49 +95,6 @@ pub fn setting(config: &Config) -> Setting {
         partitions: config.partitions,
         collections: config.collections.clone(),
         max_lateness_ms: i64::try_from(config.max_lateness.as_millis()).unwrap_or(i64::MAX),
-    }
-}
-
-/// The line at the bottom of standard error: rewritten on a terminal, now and then a new one elsewhere.
-#[derive(Default)]
-struct Line {
-    written: bool,
-    last: Option<Instant>,
-}
-
-impl Line {
-    fn tell(&mut self, told: Told) {
-        let terminal = std::io::stderr().is_terminal();
-        match told {
-            Told::Pace(pace) => self.passing(terminal, &pace.to_string()),
-            Told::Waiting(what) => self.passing(terminal, &what),
-            // Of a stage that took no time nobody needs to hear where lines stay.
-            Told::Ended(pace) if terminal || pace.elapsed >= Duration::from_secs(1) => self.lasting(&pace.to_string()),
-            Told::Ended(_) => {}
-            Told::Note(text) => self.lasting(&text),
-        }
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "how often a line is printed, at the rim")]
-    fn passing(&mut self, terminal: bool, text: &str) {
-        if terminal {
-            eprint!("\r\x1b[K{text}");
-            self.written = true;
-        } else if self.last.is_none_or(|last| last.elapsed() >= LINE_INTERVAL) {
-            eprintln!("{text}");
-            self.last = Some(Instant::now());
-        }
-    }
-
-    fn lasting(&mut self, text: &str) {
-        self.clear();
-        eprintln!("{text}");
-    }
-
-    fn clear(&mut self) {
-        if std::mem::take(&mut self.written) {
-            eprint!("\r\x1b[K");
-        }
     }
 }
 

@@ -164,7 +164,7 @@ fn preview(plan: &Plan, history: &History<'_>, to: UnixMs, until: Hlc) -> String
         });
         text += &output::table(&heads, rows.collect());
         let peers = setting.peers.len();
-        text += &format!("\n{} to each of {peers} other regions\n", in_bytes(plan.bytes));
+        text += &format!("\n{} to each of {peers} other regions\n", output::bytes(plan.bytes));
     }
     if plan.left_alone > 0 {
         text += &format!("{} vectors have been written again since and are left alone\n", plan.left_alone);
@@ -181,12 +181,6 @@ fn preview(plan: &Plan, history: &History<'_>, to: UnixMs, until: Hlc) -> String
     text + "\n"
 }
 
-fn in_bytes(bytes: u64) -> String {
-    let steps = [(1u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let step = steps.into_iter().find(|(size, _)| bytes >= *size);
-    step.map_or(format!("{bytes} bytes"), |(size, unit)| format!("{:.1} {unit}", bytes as f64 / size as f64))
-}
-
 fn finish(args: &RollbackArgs, plan: &Plan, history: &History<'_>, written: Option<Written>) -> Result<Exit> {
     if args.json {
         output::print_json(&as_json(plan, history, written.as_ref()))?;
@@ -195,7 +189,7 @@ fn finish(args: &RollbackArgs, plan: &Plan, history: &History<'_>, written: Opti
             "done: {} restored, {} deleted, {} written",
             written.restored,
             written.deleted,
-            in_bytes(written.bytes)
+            output::bytes(written.bytes)
         ))?;
     }
     Ok(Exit::DONE)

@@ -4,6 +4,7 @@ use super::secrets::{login, refuse_in_uri, secret};
 use super::*;
 use crate::base::section::Section;
 use crate::record::collection::ORIGIN_BYTES_MAX;
+use crate::region::topics::REPAIR;
 use crate::topology::spec;
 
 fn store_kind(section: &Section<'_, '_>) -> Option<StoreKind> {
@@ -32,7 +33,7 @@ pub fn config(root: &Section<'_, '_>, around: &Surroundings<'_>) -> Option<Confi
     let store = optional(root, "state", store_kind).unwrap_or(StoreKind::Memory);
     let application_id = application_id(root);
     let kafka = kafka(root, around);
-    let regions = regions(root, region.as_ref(), around);
+    let (regions, peer_kafka) = regions(root, region.as_ref(), around);
     let milvus = milvus(root, around);
     let topology = topology(root, around);
     let shards = optional(root, "placement", |section| section.integer("shards", 1..=1024)).unwrap_or(1);
@@ -51,6 +52,7 @@ pub fn config(root: &Section<'_, '_>, around: &Surroundings<'_>) -> Option<Confi
         store,
         kafka: kafka?,
         regions,
+        peer_kafka,
         milvus: milvus?,
         topology: topology?,
         shards: shards as u16,
@@ -97,6 +99,14 @@ fn check_region_name(section: &Section<'_, '_>, place: usize, name: &str) {
         let remedy = format!("Use at most {ORIGIN_BYTES_MAX} letters, digits, `-` and `_`: MirrorMaker's alias of that cluster.");
         section.fault(place, format!("\"{name}\" cannot be a region's name"), remedy);
     }
+    refuse_reserved(section, place, name);
+}
+
+/// Metrics and reports name the repair topic so, where a region's name stands.
+fn refuse_reserved(section: &Section<'_, '_>, place: usize, name: &str) {
+    if name == REPAIR {
+        section.fault(place, format!("\"{name}\" cannot be a region's name"), "It stands for the repair topic; choose another.");
+    }
 }
 
 fn application_id(root: &Section<'_, '_>) -> String {
@@ -113,21 +123,27 @@ fn application_id(root: &Section<'_, '_>) -> String {
 fn kafka(root: &Section<'_, '_>, around: &Surroundings<'_>) -> Option<KafkaConfig> {
     root.require("kafka", "Add [kafka] with bootstrap_servers = \"HOST:PORT\".");
     let section = root.section("kafka")?;
-    let bootstrap_servers = required_text(&section, "bootstrap_servers", "Write \"HOST:PORT\", several with commas.");
-    if let Some(servers) = &bootstrap_servers {
-        check_servers(&section, servers);
-    }
+    let client = kafka_client(&section, around);
     let replication_factor = section.integer("replication_factor", 1..=i64::from(i16::MAX)).unwrap_or(3) as i32;
     let group_instance_id = section.text("group_instance_id").map(|id| id.into_inner());
-    let mechanism = mechanism(&section);
-    let sasl = login(&section, around).map(|login| Sasl { mechanism: mechanism.clone(), login });
+    section.refuse_unknown_keys();
+    Some(KafkaConfig { replication_factor, group_instance_id, ..client? })
+}
+
+/// How a cluster is reached: what [kafka] and [regions.NAME.kafka] have in common.
+fn kafka_client(section: &Section<'_, '_>, around: &Surroundings<'_>) -> Option<KafkaConfig> {
+    let bootstrap_servers = required_text(section, "bootstrap_servers", "Write \"HOST:PORT\", several with commas.");
+    if let Some(servers) = &bootstrap_servers {
+        check_servers(section, servers);
+    }
+    let mechanism = mechanism(section);
+    let sasl = login(section, around).map(|login| Sasl { mechanism: mechanism.clone(), login });
     if sasl.is_none() && section.has("mechanism") && !section.has("username") {
         section.fault(section.place_of("mechanism"), "`mechanism` is given without a username", "Add username and a password.");
     }
     let properties = section.section("properties").map(|properties| pass_through(&properties)).unwrap_or_default();
-    section.refuse_unknown_keys();
     let bootstrap_servers = bootstrap_servers?;
-    Some(KafkaConfig { bootstrap_servers, replication_factor, group_instance_id, sasl, properties })
+    Some(KafkaConfig { bootstrap_servers, replication_factor: 3, group_instance_id: None, sasl, properties })
 }
 
 fn check_servers(section: &Section<'_, '_>, servers: &str) {
@@ -184,15 +200,20 @@ fn pass_through(section: &Section<'_, '_>) -> Properties {
     Properties(properties)
 }
 
-fn regions(root: &Section<'_, '_>, own: Option<&Region>, around: &Surroundings<'_>) -> BTreeMap<Region, RegistryConfig> {
-    let mut regions = BTreeMap::new();
+type Regions = (BTreeMap<Region, RegistryConfig>, BTreeMap<Region, KafkaConfig>);
+
+fn regions(root: &Section<'_, '_>, own: Option<&Region>, around: &Surroundings<'_>) -> Regions {
+    let (mut regions, mut peer_kafka) = Regions::default();
     root.require("regions", "Add [regions.NAME] with the registry of each region, this one too.");
-    let Some(section) = root.section("regions") else { return regions };
+    let Some(section) = root.section("regions") else { return (regions, peer_kafka) };
     for key in section.keys() {
         check_region_name(&section, key.span().start, key.get_ref());
         let Some(region) = section.section(key.get_ref()) else { continue };
         let registry = required_text(&region, "registry", "Write the URL of that region's schema registry.");
         let login = login(&region, around);
+        if let Some(kafka) = peers_kafka(&region, own.is_some_and(|own| own.as_str() == key.get_ref()), around) {
+            peer_kafka.insert(Region::new(key.get_ref()), kafka);
+        }
         region.refuse_unknown_keys();
         if let Some(registry) = registry {
             check_url(&region, "registry", &registry);
@@ -203,7 +224,18 @@ fn regions(root: &Section<'_, '_>, own: Option<&Region>, around: &Surroundings<'
         let message = format!("[regions] does not name this region, \"{own}\"");
         root.fault(root.place_of("region"), message, format!("Add [regions.{own}], or mend `region`."));
     }
-    regions
+    (regions, peer_kafka)
+}
+
+fn peers_kafka(region: &Section<'_, '_>, is_own: bool, around: &Surroundings<'_>) -> Option<KafkaConfig> {
+    let section = region.section("kafka")?;
+    if is_own {
+        section.fault(section.place(), "this region's own Kafka is given twice", "Keep [kafka] and remove this section.");
+    }
+    section.require("bootstrap_servers", "Write \"HOST:PORT\", several with commas.");
+    let kafka = kafka_client(&section, around);
+    section.refuse_unknown_keys();
+    kafka
 }
 
 fn check_url(section: &Section<'_, '_>, key: &str, url: &str) {

@@ -103,7 +103,9 @@ fn create_topics(broker: &Broker, names: &TopicNames, region: &str) -> Result<()
     for (peer, _) in REGIONS.iter().filter(|(peer, _)| *peer != region) {
         broker.create_topic(&names.mirror(&Region::new(peer), 0), PARTITIONS, TimestampType::CreateTime)?;
     }
-    for topic in [names.versions_changelog(0), names.vectors_changelog(0), names.dead_letter(), names.conflicts()] {
+    for topic in
+        [names.repair(0), names.versions_changelog(0), names.vectors_changelog(0), names.dead_letter(), names.conflicts()]
+    {
         broker.create_topic(&topic, PARTITIONS, TimestampType::CreateTime)?;
     }
     Ok(())

@@ -77,6 +77,7 @@ fn missing(topic: &WantedTopic) -> Finding {
     match topic.role {
         // A worker takes a mirror up when it appears.
         Role::Mirror => Finding::warn(subject, "does not exist: nothing arrives from that region", remedy),
+        Role::Repair => Finding::warn(subject, "does not exist: `driftless resync` can bring nothing", remedy),
         _ => Finding::fail(subject, "does not exist", remedy),
     }
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// How often a stage says how far it is; whoever prints it may say less.
 const TELL_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two looks at what others have done: known only by reading again.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How far one stage is.
 #[derive(Debug, Clone)]
@@ -103,6 +105,13 @@ impl<'a> Work<'a> {
         self.stage = Some(Stage { pace, begun, told: begun });
     }
 
+    /// There is more to it, or less, than was thought.
+    pub fn expect(&mut self, total: u64) {
+        if let Some(stage) = &mut self.stage {
+            stage.pace.total = total;
+        }
+    }
+
     /// So many more are done. Fails if it is to end.
     pub fn advance(&mut self, count: u64) -> Result<()> {
         self.go_on()?;
@@ -136,6 +145,20 @@ impl<'a> Work<'a> {
         (self.tell)(Told::Waiting(what.into()));
         (self.pause)(span);
         Ok(())
+    }
+
+    /// Waits until something is so, at most for `patience`. False: it is not so yet.
+    pub fn wait_until(&mut self, what: &str, patience: Duration, mut is_so: impl FnMut() -> Result<bool>) -> Result<bool> {
+        let begun = self.clock.now().monotonic;
+        loop {
+            if is_so()? {
+                return Ok(true);
+            }
+            if self.clock.now().monotonic.saturating_sub(begun) >= patience {
+                return Ok(false);
+            }
+            self.wait(what, LOOK_INTERVAL)?;
+        }
     }
 }
 

@@ -20,7 +20,12 @@ pub struct Admit;
 impl Processor for Admit {
     fn process(&mut self, message: Message, context: &mut Context<'_>) -> Result<()> {
         let change = &message.change;
-        if let Some(rejection) = inadmissible(change.lateness_ms(), context.task.max_lateness_ms) {
+        if context.repair {
+            match misplaced(change, context.task.partitions) {
+                Some(rejection) => context.reject(rejection),
+                None => context.forward(message),
+            }
+        } else if let Some(rejection) = inadmissible(change.lateness_ms(), context.task.max_lateness_ms) {
             context.reject(rejection);
         } else if well_keyed(change, context.task.partitions) {
             context.forward(message);
@@ -56,6 +61,14 @@ pub(crate) fn well_keyed(change: &Change, partitions: i32) -> bool {
     let mut buffer = [0; ID_TEXT_BYTES];
     let id = change.key.id.text(&mut buffer).as_bytes();
     change.record.key.as_deref() == Some(id) && change.record.partition == partition_for_key(id, partitions)
+}
+
+/// A record of the repair topic in a partition that is not its key's: taken there, two tasks would write one row.
+fn misplaced(change: &Change, partitions: i32) -> Option<Rejection> {
+    let mut buffer = [0; ID_TEXT_BYTES];
+    let own = partition_for_key(change.key.id.text(&mut buffer).as_bytes(), partitions);
+    let detail = || format!("its key belongs in partition {own}: do the peer's topics have as many partitions?");
+    (own != change.record.partition).then(|| Rejection::new(Reason::Malformed, detail()))
 }
 
 #[cfg(test)]

@@ -17,7 +17,10 @@ impl Processor for LwwMerge {
         let change = &message.change;
         let Some(holder) = context.versions.holder(&change.key) else {
             let below = |floor: Option<Hlc>| floor.is_some_and(|floor| change.version.hlc < floor);
-            if below(context.source_floor) {
+            if context.repair {
+                // Whoever brings it has seen to it that nothing newer can have been forgotten here.
+                win(message, context);
+            } else if below(context.source_floor) {
                 // Nothing admissible and unseen is older than the floor: this is a replay of something that
                 // a tombstone, since forgotten, had already beaten.
                 context.drop_as("below-floor");

@@ -7,9 +7,10 @@ pub const STAGE: &str = "driftless.stage";
 pub const TOPIC: &str = "driftless.topic";
 pub const PARTITION: &str = "driftless.partition";
 pub const OFFSET: &str = "driftless.offset";
-/// Also on records of the vectors changelog: the append time at the origin, which the copy would lose.
+/// Also on records of the vectors changelog and of the repair topic: the append time at the origin, which the copy would lose.
 pub const APPENDED_AT: &str = "driftless.appended_at";
-/// On records of the vectors changelog: the region where the change was accepted, and whose registry knows its schema.
+/// On records of the vectors changelog and of the repair topic: the region where the change was accepted, and whose
+/// registry knows its schema.
 pub const ORIGIN: &str = "driftless.origin";
 /// On changes that a roll-back wrote: the instant that it went back to, in Unix ms.
 pub const ROLLED_BACK_TO: &str = "driftless.rolled_back_to";

@@ -6,6 +6,10 @@ use std::sync::Arc;
 /// The base name of the change topics.
 pub const CHANGE_TOPIC: &str = "vector-cdc";
 
+/// Stands where a source's region is named, for the repair topic, whose records name their origins themselves. No
+/// region is called so.
+pub const REPAIR: &str = "repair";
+
 /// A mirror's name by MirrorMaker's DefaultReplicationPolicy: `us.vector-cdc`.
 pub fn mirror_name(source: &Region, topic: &str) -> String {
     format!("{source}.{topic}")
@@ -14,6 +18,13 @@ pub fn mirror_name(source: &Region, topic: &str) -> String {
 /// The topic that a mirror copies (`us.vector-cdc` → `vector-cdc`); any other topic is its own.
 pub fn copied_topic(topic: &str) -> &str {
     topic.rsplit_once('.').map_or(topic, |(_, copied)| copied)
+}
+
+/// Does partition *i* of the topic go with partition *i* of this local change topic: its mirror, or its shard's repair
+/// topic?
+pub fn goes_with(topic: &str, local: &str) -> bool {
+    let repair = || topic.rsplit_once("-repair").is_some_and(|(_, suffix)| local.strip_prefix(CHANGE_TOPIC) == Some(suffix));
+    copied_topic(topic) == local || repair()
 }
 
 /// Names of every topic that one application in one region uses.
@@ -55,6 +66,11 @@ impl TopicNames {
         Arc::from(format!("{}-vectors-changelog{}", self.application_id, self.suffix(shard)))
     }
 
+    /// What `resync` brings from a peer. Local: never mirrored.
+    pub fn repair(&self, shard: u16) -> Arc<str> {
+        Arc::from(format!("{}-repair{}", self.application_id, self.suffix(shard)))
+    }
+
     pub fn dead_letter(&self) -> Arc<str> {
         Arc::from(format!("{}-dead-letter", self.application_id))
     }
@@ -82,5 +98,8 @@ mod tests {
         assert_eq!(&*many.mirror(&Region::new("eu"), 2), "eu.vector-cdc-2");
         assert_eq!(many.shard_of_local("vector-cdc-1"), Some(1));
         assert_eq!(many.shard_of_local("vector-cdc"), None);
+        assert_eq!(&*one.repair(0), "app-repair");
+        assert!(goes_with(&one.repair(0), "vector-cdc") && goes_with(&many.repair(2), "vector-cdc-2"));
+        assert!(goes_with("us.vector-cdc-2", "vector-cdc-2") && !goes_with(&many.repair(2), "vector-cdc-1"));
     }
 }

@@ -29,6 +29,9 @@ pub struct SourceProgress {
     pub last_fingerprint: Option<u64>,
     /// The A up to which all of the source is settled.
     pub frontier: Option<UnixMs>,
+    /// A of the first record that was ever taken: of what is older, this source has told nothing. None: everything
+    /// that there was, or (of an older worker's) not known.
+    pub since: Option<UnixMs>,
     /// An earlier settled place, at which the topic was last looked at and found to be the same. What was read since
     /// says nothing of that: of a topic made anew, the last settled record is its own.
     pub confirmed: Option<ConfirmedPlace>,
@@ -43,7 +46,25 @@ pub struct ConfirmedPlace {
     pub fingerprint: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Records of a source that never came, or were deleted before they were settled: what they said is not known here.
+/// A mirror that lacks them has no offsets for them: then nothing lies between `from` and `until`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    pub topic: String,
+    pub from: i64,
+    pub until: i64,
+}
+
+impl std::fmt::Display for Gap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.until - 1 {
+            last if last < self.from => write!(f, "{} before {}", self.topic, self.until),
+            last => write!(f, "{} {} to {last}", self.topic, self.from),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
     pub sources: Vec<SourceProgress>,
     /// F: tombstones below it are forgotten. It never goes back.
@@ -55,6 +76,10 @@ pub struct Progress {
     pub epoch: u64,
     /// Rows that may have been undone by a late write lie at or after this offset of the vectors changelog.
     pub suspect_from: Option<i64>,
+    /// What makes this partition incomplete, until a resync has filled it.
+    pub incomplete: Vec<Gap>,
+    /// The peer that a resync, begun and not ended, brings the partition from.
+    pub resync_from: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +118,10 @@ struct Written {
     epoch: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     suspect_from: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    incomplete: Vec<Gap>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resync_from: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -103,6 +132,8 @@ struct WrittenSource {
     last_appended_at: Option<i64>,
     last_fingerprint: Option<u64>,
     frontier: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     confirmed: Option<ConfirmedPlace>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,6 +150,7 @@ impl From<&Progress> for Written {
             last_appended_at: source.last_appended_at.map(|at| at.0),
             last_fingerprint: source.last_fingerprint,
             frontier: source.frontier.map(|at| at.0),
+            since: source.since.map(|at| at.0),
             confirmed: source.confirmed,
         });
         Self {
@@ -128,6 +160,8 @@ impl From<&Progress> for Written {
             closed: progress.closed,
             epoch: progress.epoch,
             suspect_from: progress.suspect_from,
+            incomplete: progress.incomplete.clone(),
+            resync_from: progress.resync_from.clone(),
         }
     }
 }
@@ -142,6 +176,7 @@ impl From<Written> for Progress {
             last_appended_at: source.last_appended_at.map(UnixMs),
             last_fingerprint: source.last_fingerprint,
             frontier: source.frontier.map(UnixMs),
+            since: source.since.map(UnixMs),
             confirmed: source.confirmed,
         });
         Self {
@@ -151,6 +186,8 @@ impl From<Written> for Progress {
             closed: written.closed,
             epoch: written.epoch,
             suspect_from: written.suspect_from,
+            incomplete: written.incomplete,
+            resync_from: written.resync_from,
         }
     }
 }
@@ -162,11 +199,12 @@ mod tests {
     const GOLDEN: &str = concat!(
         "\u{1}",
         r#"{"sources":[{"topic":"vector-cdc","partition":3,"next_offset":42,"last_appended_at":1700000000000,"#,
-        r#""last_fingerprint":18446744073709551615,"frontier":1700000000001,"#,
+        r#""last_fingerprint":18446744073709551615,"frontier":1700000000001,"since":1600000000000,"#,
         r#""confirmed":{"next_offset":40,"appended_at":1699999999999,"fingerprint":5},"#,
         r#""topic_id":"6iBSLQx0QYqYHOFGYxkNeA"},"#,
         r#"{"topic":"us.vector-cdc","partition":3,"next_offset":0,"last_appended_at":null,"last_fingerprint":null,"#,
-        r#""frontier":null}],"floor":111411200000000000,"written_at":7,"closed":true,"epoch":2}"#
+        r#""frontier":null}],"floor":111411200000000000,"written_at":7,"closed":true,"epoch":2,"#,
+        r#""incomplete":[{"topic":"us.vector-cdc","from":5,"until":9}],"resync_from":"us"}"#
     );
 
     fn progress() -> Progress {
@@ -178,6 +216,7 @@ mod tests {
             last_appended_at: Some(UnixMs(1_700_000_000_000)),
             last_fingerprint: Some(u64::MAX),
             frontier: Some(UnixMs(1_700_000_000_001)),
+            since: Some(UnixMs(1_600_000_000_000)),
             confirmed: Some(ConfirmedPlace { next_offset: 40, appended_at: 1_699_999_999_999, fingerprint: 5 }),
         };
         let mirror = SourceProgress {
@@ -188,10 +227,21 @@ mod tests {
             last_appended_at: None,
             last_fingerprint: None,
             frontier: None,
+            since: None,
             confirmed: None,
         };
         let floor = Some(Hlc::at(UnixMs(1_700_000_000_000)));
-        Progress { sources: vec![own, mirror], floor, written_at: 7, closed: true, epoch: 2, suspect_from: None }
+        let incomplete = vec![Gap { topic: "us.vector-cdc".to_owned(), from: 5, until: 9 }];
+        Progress {
+            sources: vec![own, mirror],
+            floor,
+            written_at: 7,
+            closed: true,
+            epoch: 2,
+            suspect_from: None,
+            incomplete,
+            resync_from: Some("us".to_owned()),
+        }
     }
 
     /// Format 1 as bytes: a change of this test is a change of what older workers can read.
@@ -210,10 +260,13 @@ mod tests {
     #[test]
     fn what_an_older_worker_wrote_is_read_without_what_it_did_not_know() {
         let older = GOLDEN.replace(r#","confirmed":{"next_offset":40,"appended_at":1699999999999,"fingerprint":5}"#, "");
-        let older = older.replace(r#","topic_id":"6iBSLQx0QYqYHOFGYxkNeA""#, "");
+        let older = older.replace(r#","topic_id":"6iBSLQx0QYqYHOFGYxkNeA""#, "").replace(r#","since":1600000000000"#, "");
+        let older = older.replace(r#","incomplete":[{"topic":"us.vector-cdc","from":5,"until":9}],"resync_from":"us""#, "");
         let mut expected = progress();
         expected.sources[0].confirmed = None;
         expected.sources[0].topic_id = None;
+        expected.sources[0].since = None;
+        (expected.incomplete, expected.resync_from) = (Vec::new(), None);
         assert_eq!(Progress::decode(older.as_bytes()).unwrap(), expected);
     }
 

@@ -6,6 +6,7 @@ use crate::base::metric;
 use crate::base::time::UnixMs;
 use crate::record::collection::Collections;
 use crate::stream::row_walk::WalkReport;
+use crate::store::progress::Gap;
 use crate::task::lag::{LagView, Stage};
 use crate::task::metrics::Totals;
 use crate::task::scrub::ScrubReport;
@@ -96,6 +97,8 @@ impl ThreadReport {
             metrics::gauge!(metric::TASKS, "state" => state).set(count as f64);
         }
         let sum = |of: fn(&TaskReport) -> usize| self.tasks.iter().map(of).sum::<usize>() as f64;
+        let incomplete = self.tasks.iter().filter(|task| !task.incomplete.is_empty()).count();
+        metrics::gauge!(metric::INCOMPLETE_PARTITIONS).set(incomplete as f64);
         metrics::gauge!(metric::STORE_ENTRIES).set(sum(|task| task.entries));
         metrics::gauge!(metric::STORE_BYTES).set(sum(|task| task.store_bytes));
         let on_disk: u64 = self.tasks.iter().map(|task| task.store_disk_bytes).sum();
@@ -191,6 +194,10 @@ pub struct TaskReport {
     /// The origin that holds it back: of all the one of which least is settled.
     pub floor_held_by: Option<String>,
     pub scrub: ScrubReport,
+    /// What was deleted from its sources before it was settled, in words; empty: it is complete.
+    pub incomplete: Vec<String>,
+    /// The peer that a resync brings it from.
+    pub resync_from: Option<String>,
 }
 
 /// How far a restore has come, in offsets of the changelog, how fast it is, and how long it will still take.
@@ -255,7 +262,7 @@ impl TaskReport {
                 topic: topic.to_string(),
                 present: task.is_present(index),
                 next_offset: settled.next_offset,
-                frontier_ms: settled.frontier.map(|at| at.0),
+                frontier_ms: settled.frontier.filter(|_| !task.is_repair(index)).map(|at| at.0),
                 open_records: task.open_records(index),
                 oldest_open_ms: task.oldest_open(index).map(|at| at.0),
                 lag_ms: BTreeMap::new(),
@@ -286,6 +293,8 @@ impl TaskReport {
             floor_ms: task.floor().map(|floor| floor.wall().0),
             floor_held_by: task.floor_held_by().map(ToString::to_string),
             scrub: task.scrub_report(),
+            incomplete: task.completeness().gaps().iter().map(Gap::to_string).collect(),
+            resync_from: task.completeness().resync_from().map(str::to_owned),
         }
     }
 
@@ -305,6 +314,8 @@ impl TaskReport {
             floor_ms: None,
             floor_held_by: None,
             scrub: ScrubReport::default(),
+            incomplete: Vec::new(),
+            resync_from: None,
         }
     }
 }

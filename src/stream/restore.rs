@@ -12,7 +12,7 @@ use crate::base::ids::{Region, TaskId, TopicId, TopicPartition};
 use crate::base::time::{Now, UnixMs};
 use crate::port::log::{Bounds, LogReader};
 use crate::record::collection::Collections;
-use crate::store::progress::SourceProgress;
+use crate::store::progress::{Gap, SourceProgress};
 use crate::store::{StoreOf, Stores};
 use crate::stream::source_check::{Checked, Patience, check};
 use crate::stream::tail::Tail;
@@ -227,6 +227,8 @@ impl Restore {
         let progress = progress.as_ref();
         let restored = Restored {
             sources: around.sources,
+            incomplete: around.incomplete,
+            resync_from: progress.and_then(|progress| progress.resync_from.clone()),
             floor: progress.and_then(|progress| progress.floor),
             epoch: progress.map_or(0, |progress| progress.epoch) + 1,
             written_at: progress.map_or(0, |progress| progress.written_at),
@@ -246,6 +248,8 @@ impl Restore {
 /// What the other topics have to say once the versions changelog is read.
 struct Around {
     sources: Vec<SourceStart>,
+    /// What the progress record told of, and what has been deleted since.
+    incomplete: Vec<Gap>,
     vectors: Bounds,
     reassert_from: Option<i64>,
     warnings: Vec<String>,
@@ -254,10 +258,15 @@ struct Around {
 fn look_around(request: &RestoreRequest, reader: &mut dyn LogReader, image: &Image, partitions: i32) -> Result<Around> {
     let progress = image.progress();
     let (mut sources, mut warnings) = (Vec::new(), Vec::new());
+    let mut incomplete = progress.map_or(Vec::new(), |progress| progress.incomplete.clone());
     for (region, topic) in &request.sources {
         let known = progress.and_then(|progress| progress.sources.iter().find(|source| *source.topic == **topic));
         let checked = check_start(reader, start_of(region, topic, known), known, request.task.partition, partitions)?;
         warnings.extend(checked.warning);
+        let settled = known.map_or(0, |known| known.next_offset);
+        if checked.start.mark.is_some() && checked.start.next_offset > settled {
+            incomplete.push(Gap { topic: topic.to_string(), from: settled, until: checked.start.next_offset });
+        }
         sources.push(checked.start);
     }
     let changelog = &request.topics.vectors_changelog;
@@ -271,7 +280,7 @@ fn look_around(request: &RestoreRequest, reader: &mut dyn LogReader, image: &Ima
             Some(handed_on.map_or(tail, |from| from.min(tail)))
         }
     };
-    Ok(Around { sources, vectors, reassert_from, warnings })
+    Ok(Around { sources, incomplete, vectors, reassert_from, warnings })
 }
 
 /// Both places that progress remembers are looked at. A topic that was made anew and read past before anybody saw
@@ -307,6 +316,7 @@ fn start_of(region: &Region, topic: &Arc<str>, known: Option<&SourceProgress>) -
         next_offset: known.map_or(0, |source| source.next_offset),
         mark,
         frontier: known.and_then(|source| source.frontier),
+        since: known.and_then(|source| source.since),
         present: false,
     }
 }

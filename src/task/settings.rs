@@ -48,10 +48,12 @@ impl Default for TaskSettings {
     }
 }
 
-/// Where a task writes to: its own partition number in each of these.
+/// A task's topics beside the mirrors: its own partition number in each of these.
 #[derive(Debug, Clone)]
 pub struct TaskTopics {
     pub local: TopicPartition,
+    /// Read, like the local topic and the mirrors.
+    pub repair: TopicPartition,
     pub versions_changelog: TopicPartition,
     pub vectors_changelog: TopicPartition,
     pub dead_letter: TopicPartition,
@@ -63,6 +65,7 @@ impl TaskTopics {
         let own = |topic| TopicPartition::new(topic, task.partition);
         Self {
             local: own(names.local(task.shard)),
+            repair: own(names.repair(task.shard)),
             versions_changelog: own(names.versions_changelog(task.shard)),
             vectors_changelog: own(names.vectors_changelog(task.shard)),
             dead_letter: own(names.dead_letter()),

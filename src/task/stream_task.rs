@@ -19,6 +19,7 @@ mod effects;
 mod heartbeats;
 mod parked;
 mod repair;
+mod resync;
 mod scrub;
 
 use crate::base::error::Result;
@@ -26,12 +27,14 @@ use crate::base::ids::{Region, RowKey, TaskId, TopicId, TopicPartition};
 use crate::base::time::{Now, UnixMs};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
-use crate::record::decode::{Decoded, decode};
+use crate::record::decode::Decoded;
 use crate::record::headers::is_heartbeat_key;
 use crate::record::raw::RawRecord;
 use crate::record::schema::SchemaSource;
+use crate::store::progress::Gap;
 use crate::store::{Position, VersionStore};
 use crate::task::command::{Command, Commands, Purpose, Token};
+use crate::task::completeness::Completeness;
 use crate::task::graph::{Graph, NodeEffect, run};
 use crate::task::heartbeat::Pulse;
 use crate::task::items::{Items, VersionsView};
@@ -60,6 +63,8 @@ pub struct SourceStart {
     pub next_offset: i64,
     pub mark: Option<Mark>,
     pub frontier: Option<UnixMs>,
+    /// A of the first record that was ever taken from it.
+    pub since: Option<UnixMs>,
     /// The topic is there and agrees with the others; otherwise it is taken up when it does.
     pub present: bool,
 }
@@ -74,6 +79,9 @@ impl SourceStart {
 pub struct Restored {
     pub store: Box<dyn VersionStore>,
     pub sources: Vec<SourceStart>,
+    /// What the partition lacks.
+    pub incomplete: Vec<Gap>,
+    pub resync_from: Option<String>,
     pub floor: Option<Hlc>,
     /// One more than the greatest epoch found: ours.
     pub epoch: u64,
@@ -104,6 +112,9 @@ struct Source {
     settlement: Settlement,
     /// The offset after the last record that was offered.
     next_offered: i64,
+    /// The repair topic: it has no frontier, and holds the floor back nowhere.
+    repair: bool,
+    since: Option<UnixMs>,
     /// A place that was read before the last check of the topic, and the place to be checked after it: what was
     /// read since says nothing, a topic that was created anew would vouch for itself.
     anchor: Anchor,
@@ -143,6 +154,7 @@ pub struct StreamTask {
     committing: Committing,
     pulse: Pulse,
     reassert: Reassert,
+    completeness: Completeness,
     scrub: Scrub,
     metrics: TaskMetrics,
     draining: bool,
@@ -174,6 +186,7 @@ impl StreamTask {
             metrics: TaskMetrics::new(&regions, &context.collections),
             committing: Committing::new(&restored, now),
             pulse: Pulse::new(settings.heartbeat_interval),
+            completeness: Completeness::new(restored.incomplete, restored.resync_from),
             scrub: Scrub::new(settings.scrub.clone(), lanes.len(), context.task.partition, context.partitions, now),
             sources: Vec::new(),
             store: restored.store,
@@ -202,6 +215,8 @@ impl StreamTask {
                 next_offered: start.next_offset,
                 anchor: (start.next_offset, start.mark),
                 next_anchor: (start.next_offset, start.mark),
+                repair: start.topic == task.topics.repair.topic,
+                since: start.since,
                 region: start.region,
                 topic: start.topic,
                 topic_id: start.topic_id,
@@ -231,11 +246,17 @@ impl StreamTask {
             return;
         }
         known.next_offered = record.offset + 1;
-        known.lag.heard(record.appended_at);
-        if is_heartbeat_key(record.key.as_deref()) {
+        if known.since.is_none() && known.settlement.taken().mark.is_none() {
+            known.since = Some(record.appended_at);
+        }
+        if known.repair {
+            // Nothing of it was appended at an origin: it has no lag.
+        } else if is_heartbeat_key(record.key.as_deref()) {
+            known.lag.heard(record.appended_at);
             let delay_ms = known.skew.delay_ms(record.appended_at, now.wall);
             self.metrics.heartbeat_polled(source, Duration::from_millis(delay_ms));
         } else {
+            known.lag.heard(record.appended_at);
             known.lag.passed(Stage::Polled, record.appended_at, now);
         }
         self.metrics.polled(source);
@@ -250,7 +271,12 @@ impl StreamTask {
         self.group.unblock();
         while processed < max && self.has_room(now) {
             let Some((source, record)) = self.group.pop() else { break };
-            match decode(record, &self.sources[source].region, &self.context.collections, schemas) {
+            if let Some(mark) = self.mark_of_resync(source, &record) {
+                self.take_mark(source, &record, mark, commands);
+                processed += 1;
+                continue;
+            }
+            match self.read_source(source, record, schemas) {
                 Decoded::NeedsSchema(record) => {
                     self.group.block(source, record);
                     continue;
@@ -280,10 +306,14 @@ impl StreamTask {
         let record = message.change.record.clone();
         let mut effects = std::mem::take(&mut self.scratch);
         let view = VersionsView { items: &self.items, store: self.store.as_ref() };
-        let (context, region) = (&self.context, &self.sources[source].region);
+        let (context, region, repair) = (&self.context, &self.sources[source].region, self.sources[source].repair);
         let (floor, source_floor) = (self.floor(), self.floor_of(source));
         let walked = self.graph.walk(message, &mut effects, |processor, message, effects| {
-            run(processor, message, Context { now, task: context, source: region, floor, source_floor, versions: &view, effects })
+            run(
+                processor,
+                message,
+                Context { now, task: context, source: region, repair, floor, source_floor, versions: &view, effects },
+            )
         });
         if let Err(error) = walked {
             return Err(error.context(format_args!("{}[{}] at offset {}", record.topic, record.partition, record.offset)));

@@ -323,7 +323,14 @@ impl TopologyDriver {
 
 fn create_topics(broker: &Broker, settings: &StreamSettings) -> Result<(), BrokerError> {
     let names = &settings.topics;
-    let own = [names.local(0), names.versions_changelog(0), names.vectors_changelog(0), names.dead_letter(), names.conflicts()];
+    let own = [
+        names.local(0),
+        names.repair(0),
+        names.versions_changelog(0),
+        names.vectors_changelog(0),
+        names.dead_letter(),
+        names.conflicts(),
+    ];
     for topic in own {
         broker.create_topic(&topic, 1, TimestampType::LogAppendTime)?;
     }

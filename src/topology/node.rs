@@ -106,6 +106,9 @@ pub struct Context<'a> {
     pub task: &'a TaskContext,
     /// The region whose topic the record was read from.
     pub source: &'a Region,
+    /// It was read from the repair topic: its origin has admitted it, and a peer holds it. What is judged by the times
+    /// and places of a change topic does not hold for it.
+    pub repair: bool,
     /// The floor of this partition: no admissible change below it is still to come. `None` while unknown.
     pub floor: Option<Hlc>,
     /// The floor as far as the record's own source has earned it: at most `floor`. Below it a record is a replay.

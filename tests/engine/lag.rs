@@ -28,7 +28,7 @@ fn world() -> World {
 }
 
 /// A heartbeat of us, as its worker would write it, by a clock that is so far ahead.
-fn beat(world: &World, ahead_ms: i64, metadata: &[(String, MetaValue)]) {
+pub fn beat(world: &World, ahead_ms: i64, metadata: &[(String, MetaValue)]) {
     let appended_at = UnixMs(world.now().wall.0 + ahead_ms);
     let content = encode(&Fields {
         op: WireOp::Heartbeat,
@@ -145,6 +145,7 @@ fn f34_a_heartbeat_whose_predecessor_never_came_tells_of_a_gap_once() {
     beat(&world, 0, &previous(first));
     world.run(&mut [&mut worker], 1_000);
     assert_eq!(worker.source("us.vector-cdc").gaps, 0, "an unbroken chain");
+    assert_eq!(worker.task("0_0").incomplete, [""; 0]);
     // Of what came in between nothing was mirrored.
     world.run(&mut [&mut worker], 60_000);
     beat(&world, 0, &previous(world.now().wall.minus(Duration::from_secs(20))));

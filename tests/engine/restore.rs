@@ -156,9 +156,10 @@ fn progress_of_an_older_epoch_does_not_win_whatever_its_place() {
             last_appended_at: None,
             last_fingerprint: None,
             frontier: None,
+            since: None,
             confirmed: None,
         };
-        let progress = Progress { sources: vec![source], floor: None, written_at: 0, closed: false, epoch, suspect_from: None };
+        let progress = Progress { sources: vec![source], epoch, ..Progress::default() };
         world.append(&world.versions_changelog(0), Some(PROGRESS_KEY), Some(progress.encode().into()));
     };
     write(4, 10);

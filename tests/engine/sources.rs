@@ -37,6 +37,7 @@ fn f57_a_source_with_another_partition_count_is_refused_with_names_and_counts_an
         next_offset: 0,
         mark: None,
         frontier: None,
+        since: None,
         present: false,
     };
     let warning = check(&mut EmbeddedReader::new(world.broker.clone()), start, 0, 2).unwrap().warning.unwrap();
@@ -124,6 +125,7 @@ fn f34_records_deleted_before_they_were_read_are_told_and_passed() {
         next_offset: 2,
         mark: Some(Mark { appended_at: UnixMs(1), fingerprint: 2 }),
         frontier: None,
+        since: None,
         present: true,
     };
     let checked = check(&mut EmbeddedReader::new(world.broker.clone()), start, 0, 1).unwrap();
@@ -302,6 +304,7 @@ fn f35_f66_an_id_that_was_not_known_is_taken_with_a_record_that_agrees_and_not_w
         next_offset,
         mark,
         frontier: None,
+        since: None,
         present: true,
     };
     let mut reader = WithoutIds { inner: EmbeddedReader::new(world.broker.clone()), ids: false };

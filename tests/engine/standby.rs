@@ -114,7 +114,7 @@ impl LogReader for Interposed {
 }
 
 fn write_progress(world: &World, epoch: u64) {
-    let progress = Progress { sources: Vec::new(), floor: None, written_at: epoch, closed: false, epoch, suspect_from: None };
+    let progress = Progress { written_at: epoch, epoch, ..Progress::default() };
     let message = Message { key: Some(PROGRESS_KEY.into()), value: Some(progress.encode().into()), ..Message::default() };
     world.broker.append(&world.versions_changelog(0), message).unwrap();
 }

@@ -108,7 +108,7 @@ impl World {
         let names = TopicNames::new(APPLICATION, shards);
         for shard in 0..shards {
             broker.create_topic(&names.local(shard), partitions, TimestampType::LogAppendTime).unwrap();
-            for topic in [names.versions_changelog(shard), names.vectors_changelog(shard)] {
+            for topic in [names.versions_changelog(shard), names.vectors_changelog(shard), names.repair(shard)] {
                 broker.create_topic(&topic, partitions, TimestampType::LogAppendTime).unwrap();
             }
         }

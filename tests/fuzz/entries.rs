@@ -9,7 +9,7 @@ use driftless::base::time::UnixMs;
 use driftless::merge::hlc::Hlc;
 use driftless::merge::version::{ContentHash, Version};
 use driftless::store::entry::{Entry, parse_version_text, version_text};
-use driftless::store::progress::{ConfirmedPlace, Progress};
+use driftless::store::progress::{ConfirmedPlace, Gap, Progress};
 use driftless::store::row_key;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -87,6 +87,7 @@ fn progress(rng: &mut SmallRng) -> Progress {
         source.last_appended_at = rng.random::<bool>().then(|| UnixMs(rng.random()));
         source.last_fingerprint = rng.random::<bool>().then(|| rng.random());
         source.frontier = rng.random::<bool>().then(|| UnixMs(rng.random()));
+        source.since = rng.random::<bool>().then(|| UnixMs(rng.random()));
         source.confirmed = rng.random::<bool>().then(|| ConfirmedPlace {
             next_offset: rng.random(),
             appended_at: rng.random(),
@@ -97,6 +98,10 @@ fn progress(rng: &mut SmallRng) -> Progress {
     progress.floor = rng.random::<bool>().then(|| Hlc(rng.random()));
     (progress.written_at, progress.closed, progress.epoch) = (rng.random(), rng.random(), rng.random());
     progress.suspect_from = rng.random::<bool>().then(|| rng.random());
+    progress.incomplete = (0..rng.random_range(0..3))
+        .map(|_| Gap { topic: "us.vector-cdc".to_owned(), from: rng.random(), until: rng.random() })
+        .collect();
+    progress.resync_from = rng.random::<bool>().then(|| "us".to_owned());
     progress
 }
 

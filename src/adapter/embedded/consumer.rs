@@ -159,9 +159,9 @@ impl EmbeddedConsumer {
     }
 }
 
-/// Is `partition` this subscribed partition itself, or a mirror's partition beside it?
+/// Is `partition` this subscribed partition itself, or one of a mirror or of the repair topic beside it?
 fn belongs_to(partition: &TopicPartition, subscribed: &TopicPartition) -> bool {
-    partition.partition == subscribed.partition && topics::copied_topic(&partition.topic) == &*subscribed.topic
+    partition.partition == subscribed.partition && topics::goes_with(&partition.topic, &subscribed.topic)
 }
 
 impl GroupConsumer for EmbeddedConsumer {

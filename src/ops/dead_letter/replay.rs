@@ -138,6 +138,11 @@ impl Replay<'_> {
                 return Decision::ElsewhereOnly(peer.clone());
             }
         }
+        if (0..self.names.shards()).any(|shard| self.names.repair(shard) == letter.source.topic) {
+            return Decision::StillRefused(
+                "a resync brought it: mend what its reason says, and run `driftless resync` again".to_owned(),
+            );
+        }
         Decision::StillRefused(format!("{} is not a change topic of this configuration", letter.source.topic))
     }
 

@@ -28,6 +28,7 @@ pub struct TopicPlan {
 pub enum Role {
     Local,
     Mirror,
+    Repair,
     Internal,
 }
 
@@ -65,6 +66,7 @@ impl TopicPlan {
             for peer in &self.peers {
                 topics.push(self.topic(self.names.mirror(peer, shard), Role::Mirror, mirror()));
             }
+            topics.push(self.topic(self.names.repair(shard), Role::Repair, repair()));
             topics.push(self.topic(self.names.versions_changelog(shard), Role::Internal, versions_changelog()));
             topics.push(self.topic(self.names.vectors_changelog(shard), Role::Internal, vectors_changelog()));
         }
@@ -139,6 +141,15 @@ fn vectors_changelog() -> Vec<Setting> {
     let mut settings = compacted(CHANGE_RETENTION);
     settings.push(room_for_copies());
     settings
+}
+
+fn repair() -> Vec<Setting> {
+    vec![
+        required("cleanup.policy", "delete", "compaction would drop what a task has not read"),
+        at_least("retention.ms", ms(CHANGE_RETENTION), "what a resync has brought must be read before it is deleted"),
+        exactly("retention.bytes", "-1", "a limit in bytes deletes what a resync has brought before it is read"),
+        room_for_copies(),
+    ]
 }
 
 /// Copies carry headers of ours and are not compressed, whatever their producers did.

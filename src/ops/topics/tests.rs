@@ -65,6 +65,7 @@ fn what_is_created_is_what_the_check_recommends_and_is_created_once() {
         [
             "us.vector-cdc",
             "ap.vector-cdc",
+            "app-repair",
             "app-versions-changelog",
             "app-vectors-changelog",
             "app-dead-letter",

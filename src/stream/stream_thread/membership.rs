@@ -6,6 +6,7 @@ use crate::base::error::{Error, Result};
 use crate::base::ids::{Region, TaskId, TopicPartition};
 use crate::base::metric;
 use crate::base::time::Now;
+use crate::region::topics::REPAIR;
 use crate::stream::restore::{RestoreRequest, RestoreResult};
 use crate::stream::restorer::Request;
 use crate::stream::settings::StreamSettings;
@@ -28,12 +29,13 @@ pub(super) struct PendingRelease {
     waiting: BTreeSet<TaskId>,
 }
 
-/// Region and topic of each source of a shard, the own region's first.
+/// Region and topic of each source of a shard, the own region's first, the repair topic last.
 pub(super) fn sources(settings: &StreamSettings, shard: u16) -> Vec<(Region, Arc<str>)> {
     let own = (settings.region.clone(), settings.topics.local(shard));
     let peers = settings.regions.iter().filter(|region| **region != settings.region);
     let mirrors = peers.map(|peer| (peer.clone(), settings.topics.mirror(peer, shard)));
-    std::iter::once(own).chain(mirrors).collect()
+    let repair = (Region::new(REPAIR), settings.topics.repair(shard));
+    std::iter::once(own).chain(mirrors).chain([repair]).collect()
 }
 
 impl StreamThread {

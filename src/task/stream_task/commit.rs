@@ -7,7 +7,7 @@ use crate::base::time::{Now, UnixMs};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
 use crate::processor::admit::EARLY_MS_MAX;
-use crate::store::progress::{ConfirmedPlace, PROGRESS_KEY, Progress, SourceProgress};
+use crate::store::progress::{ConfirmedPlace, Gap, PROGRESS_KEY, Progress, SourceProgress};
 use crate::store::{Applied, Position};
 use crate::task::command::{Command, Commands, Purpose};
 use crate::task::items::{Item, Kind, Write};
@@ -176,7 +176,8 @@ impl StreamTask {
                 next_offset: settled.next_offset,
                 last_appended_at: settled.mark.map(|mark| mark.appended_at),
                 last_fingerprint: settled.mark.map(|mark| mark.fingerprint),
-                frontier: settled.frontier,
+                frontier: settled.frontier.filter(|_| !source.repair),
+                since: source.since.filter(|_| !source.repair),
                 confirmed: confirmed.map(|mark| ConfirmedPlace {
                     next_offset,
                     appended_at: mark.appended_at.0,
@@ -191,6 +192,8 @@ impl StreamTask {
             closed,
             epoch: self.committing.epoch,
             suspect_from: self.reassert.suspect_from(),
+            incomplete: self.completeness.gaps().to_vec(),
+            resync_from: self.completeness.resync_from().map(str::to_owned),
         }
     }
 
@@ -207,7 +210,7 @@ impl StreamTask {
     /// origin has said nothing.
     fn raise_floor(&mut self) {
         let mut lowest: Option<UnixMs> = None;
-        for source in 0..self.sources.len() {
+        for source in (0..self.sources.len()).filter(|source| !self.sources[*source].repair) {
             let Some(frontier) = self.settled(source).frontier else { return };
             lowest = Some(lowest.map_or(frontier, |lowest| lowest.min(frontier)));
         }
@@ -243,6 +246,10 @@ impl StreamTask {
             return;
         }
         self.committing.next_forget = now.monotonic + HOUSEKEEPING;
+        if self.completeness.resync_from().is_some() {
+            // The peer may not have seen the delete yet, and what it had beaten may be on its way here.
+            return;
+        }
         let Some(floor) = self.committing.floor else { return };
         // What may still have to be deleted again must be known until that is done.
         let suspect_from = self.reassert.suspect_from().unwrap_or(i64::MAX);
@@ -303,6 +310,7 @@ impl StreamTask {
             next_offset,
             mark,
             frontier: self.settled(index).frontier,
+            since: source.since,
             present: source.present,
         }
     }
@@ -317,6 +325,11 @@ impl StreamTask {
             return None;
         }
         source.topic_id.clone_from(&found.topic_id);
+        let (settled, topic) = (source.settlement.settled().next_offset, source.topic.to_string());
+        if was_present && !replay && settled < found.next_offset {
+            self.completeness.lacks(Gap { topic, from: settled, until: found.next_offset });
+        }
+        let source = &mut self.sources[index];
         if replay || source.settlement.settled().next_offset < found.next_offset {
             self.group.clear(index);
             self.parking.begin_again(index, found.next_offset, found.mark);

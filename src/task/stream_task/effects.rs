@@ -81,7 +81,7 @@ impl StreamTask {
         commands: &mut Commands,
     ) {
         let kind = match (put, &write) {
-            (Some(entry), _) => Kind::Winner { record: record.clone(), entry },
+            (Some(entry), _) => Kind::Winner { record: self.as_at_its_origin(ticket.source, record), entry },
             (None, Some((change, _))) => Kind::Plain { version: change.version.clone() },
             (None, None) => return,
         };
@@ -180,6 +180,8 @@ impl StreamTask {
         let item = self.items.get(id);
         let key = row_key::encode(&item.key, &self.context.collections);
         let (value, headers) = match &item.kind {
+            // Forgotten at a peer: the version is all that is known of it.
+            Kind::Winner { record, entry } if record.value.is_none() => (None, vec![forgotten(entry)]),
             Kind::Winner { record, entry } => {
                 let origin = text_header(headers::ORIGIN, entry.version.origin.as_str());
                 (record.value.clone(), vec![appended_at(record), origin])

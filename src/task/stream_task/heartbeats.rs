@@ -5,6 +5,7 @@ use super::StreamTask;
 use crate::base::ids::Region;
 use crate::base::time::{Now, UnixMs};
 use crate::record::change::Heartbeat;
+use crate::store::progress::Gap;
 use crate::task::command::{Commands, Purpose};
 use crate::task::heartbeat::{Echo, disagreements, echo_of, key, previous};
 use crate::task::lag::LagView;
@@ -55,11 +56,14 @@ impl StreamTask {
         if until <= after {
             return;
         }
+        let from = self.sources[source].settlement.taken().next_offset;
+        let lost = Gap { topic: heartbeat.record.topic.to_string(), from, until: heartbeat.record.offset };
+        self.completeness.lacks(lost);
         let origin = self.sources[source].region.to_string();
         let (topic, partition, offset) = (&heartbeat.record.topic, heartbeat.record.partition, heartbeat.record.offset);
         tracing::error!(
             task = %self.context.task, %topic, partition, offset, after_ms = after.0, until_ms = until.0,
-            "what {origin} appended between {after} and {until} (Unix ms) never came: this partition is incomplete"
+            "what {origin} appended between {after} and {until} (Unix ms) never came: this partition is incomplete until `driftless resync` has brought it from a peer"
         );
         self.sources[source].gaps += 1;
         self.metrics.replication_gap(source);

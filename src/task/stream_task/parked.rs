@@ -6,7 +6,7 @@ use crate::base::error::{Error, Result};
 use crate::base::ids::CollectionId;
 use crate::base::time::{Now, UnixMs};
 use crate::record::change::Change;
-use crate::record::decode::{Decoded, decode};
+use crate::record::decode::Decoded;
 use crate::record::reason::Reason;
 use crate::record::schema::SchemaSource;
 use crate::task::command::{Command, Commands, Part, Reading};
@@ -66,7 +66,7 @@ impl StreamTask {
             let collection = self.lanes[index].collection;
             while processed < max && self.items.len() < self.settings.items_max && !self.is_full(&self.lanes[index]) {
                 let Some((ticket, record)) = self.parking.next(collection) else { break };
-                match decode(record, &self.sources[ticket.source].region, &self.context.collections, schemas) {
+                match self.read_source(ticket.source, record, schemas) {
                     Decoded::NeedsSchema(record) => {
                         self.parking.put_back(collection, ticket, record);
                         break;

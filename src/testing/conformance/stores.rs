@@ -66,8 +66,7 @@ fn what_was_committed_is_there_again(make: MakeStores<'_>) {
     let stores = make();
     let Opened { mut store, applied: none, .. } = open(&*stores, &of(0));
     assert_eq!((none, store.len()), (None, 0));
-    let progress =
-        Progress { sources: Vec::new(), floor: Some(Hlc(7)), written_at: 1, closed: false, epoch: 3, suspect_from: None };
+    let progress = Progress { floor: Some(Hlc(7)), written_at: 1, epoch: 3, ..Progress::default() };
     let mut told = Applied { position: Position { next_offset: 0, at: UnixMs(0) }, progress: Some(progress) };
     for number in 0..300 {
         store.put(&key(number), entry(number as u64 + 1));

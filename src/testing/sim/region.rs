@@ -120,7 +120,14 @@ impl SimRegion {
 
 fn create_topics(broker: &Broker, parts: &RegionParts<'_>) {
     let names = parts.names;
-    let own = [names.local(0), names.versions_changelog(0), names.vectors_changelog(0), names.dead_letter(), names.conflicts()];
+    let own = [
+        names.local(0),
+        names.repair(0),
+        names.versions_changelog(0),
+        names.vectors_changelog(0),
+        names.dead_letter(),
+        names.conflicts(),
+    ];
     let mirrors = parts.peers.iter().map(|peer| names.mirror(peer, 0));
     let topics = own.into_iter().map(|topic| (topic, TimestampType::LogAppendTime));
     for (topic, timestamps) in topics.chain(mirrors.map(|topic| (topic, TimestampType::CreateTime))) {

@@ -1,0 +1,156 @@
+//! `driftless diff`.
+
+use super::doing::Doing;
+use super::{ConfigArg, output};
+use crate::adapter::kafka::KafkaLogReader;
+use crate::app::prepare::{kafka_settings, peer_kafka_settings};
+use crate::base::error::Result;
+use crate::base::exit::Exit;
+use crate::base::ids::Region;
+use crate::config::Config;
+use crate::ops::diff::{Diff, DiffReport, Difference};
+use crate::ops::difference::RANGES;
+use crate::ops::replica::Place;
+use crate::store::entry::Entry;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Differences that are listed without --json.
+const LISTED_MAX: usize = 20;
+
+/// Compare what this region holds with what a peer holds
+///
+/// Reads the versions changelogs of both regions: of each vector the version that holds it, and not the vectors. Digests
+/// of key ranges are compared first, then the keys of ranges that differ. What is merely on its way is no difference:
+/// a key differs if it still does when each region has settled what the other had settled.
+///
+/// Needs [regions.PEER.kafka] in the configuration. Changes nothing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  driftless diff --config eu.toml --from us
+  driftless diff --config eu.toml --from us --json | jq '.ratio'
+
+Exit codes: 0 equal, 1 failed, 2 wrong usage or configuration, 3 differences found,
+130 interrupted")]
+pub struct DiffArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The region to compare with
+    #[arg(long = "from", value_name = "PEER")]
+    peer: String,
+    /// How long each region may take to settle what the other had settled
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    patience: Duration,
+    /// Print one JSON object, with every difference
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &DiffArgs) -> Result<Exit> {
+    let config = Config::load(args.config.path())?;
+    let peer = Region::new(&args.peer);
+    let mut here = KafkaLogReader::new(&kafka_settings(&config, 0))?;
+    let mut there = KafkaLogReader::new(&peer_kafka_settings(&config, &peer)?)?;
+    let diff = Diff {
+        here: Place::new(config.region.clone(), config.topics(), &mut here),
+        there: Place::new(peer.clone(), config.topics(), &mut there),
+        regions: config.regions.keys().cloned().collect(),
+        partitions: config.partitions,
+        collections: config.collections.clone(),
+        patience: args.patience,
+    };
+    let Some(report) = Doing::begin()?.run(|work| diff.run(work))? else { return Ok(Exit::INTERRUPTED) };
+    if args.json {
+        output::print_json(&report_json(&config, &peer, &report))?;
+    } else {
+        output::print(&text(&config, &peer, &report))?;
+    }
+    Ok(if report.differences.is_empty() { Exit::DONE } else { Exit::DIFFERENT })
+}
+
+/// What a person would call the difference.
+fn words(difference: &Difference) -> &'static str {
+    match (&difference.here, &difference.there) {
+        (None, Some(there)) if there.tombstone => "delete not known here",
+        (Some(here), None) if here.tombstone => "delete not known there",
+        (None, _) => "missing here",
+        (_, None) => "missing there",
+        (Some(here), Some(there)) if here.version < there.version => "older here",
+        (Some(here), Some(there)) if here.version > there.version => "older there",
+        _ => "other content",
+    }
+}
+
+fn text(config: &Config, peer: &Region, report: &DiffReport) -> String {
+    let here = &config.region;
+    let mut text = format!(
+        "{} partitions compared: {} rows in {here}, {} in {peer}; {} of {} key ranges differed at first; {} read from {peer}\n",
+        report.partitions,
+        report.rows_here,
+        report.rows_there,
+        report.ranges_different,
+        report.partitions * RANGES,
+        output::bytes(report.bytes),
+    );
+    for sentence in &report.unsettled {
+        text += &format!("not settled in time: {sentence}; some differences may be on their way\n");
+    }
+    if report.differences.is_empty() {
+        return text + "equal\n";
+    }
+    text += &format!("{} keys differ ({:.6} of all)\n\n", report.differences.len(), report.ratio());
+    let shown = |entry: &Option<Entry>| entry.as_ref().map_or("-".to_owned(), |entry| entry.version.to_string());
+    let rows = report.differences.iter().take(LISTED_MAX).map(|difference| {
+        vec![
+            config.collections.get(difference.key.collection).name.clone(),
+            difference.key.id.to_string(),
+            difference.partition.to_string(),
+            words(difference).to_owned(),
+            shown(&difference.here),
+            shown(&difference.there),
+        ]
+    });
+    let (ours, theirs) = (format!("in {here}"), format!("in {peer}"));
+    text += &output::table(&["collection", "id", "partition", "what", &ours, &theirs], rows.collect());
+    if report.differences.len() > LISTED_MAX {
+        text += &format!("and {} more; --json lists all\n", report.differences.len() - LISTED_MAX);
+    }
+    text
+}
+
+fn report_json(config: &Config, peer: &Region, report: &DiffReport) -> Value {
+    let entry = |entry: &Option<Entry>| {
+        entry.as_ref().map(|entry| {
+            json!({
+                "hlc": entry.version.hlc.0, "origin": entry.version.origin, "sequence": entry.version.sequence,
+                "deleted": entry.tombstone,
+            })
+        })
+    };
+    let differences = report.differences.iter().map(|difference| {
+        json!({
+            "collection": config.collections.get(difference.key.collection).name,
+            "id": difference.key.id.to_string(),
+            "shard": difference.shard,
+            "partition": difference.partition,
+            "what": words(difference),
+            "here": entry(&difference.here),
+            "there": entry(&difference.there),
+        })
+    });
+    json!({
+        "here": config.region,
+        "there": peer,
+        "partitions": report.partitions,
+        "rows_here": report.rows_here,
+        "rows_there": report.rows_there,
+        "key_ranges": report.partitions * RANGES,
+        "key_ranges_different": report.ranges_different,
+        "different": report.differences.len(),
+        "ratio": report.ratio(),
+        "unsettled": report.unsettled,
+        "bytes": report.bytes,
+        "differences": differences.collect::<Vec<_>>(),
+    })
+}
