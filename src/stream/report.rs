@@ -5,8 +5,9 @@ use crate::base::ids::TaskId;
 use crate::base::metric;
 use crate::base::time::UnixMs;
 use crate::record::collection::Collections;
-use crate::stream::row_walk::WalkReport;
+use crate::region::topics::REPAIR;
 use crate::store::progress::Gap;
+use crate::stream::row_walk::WalkReport;
 use crate::task::lag::{LagView, Stage};
 use crate::task::metrics::Totals;
 use crate::task::scrub::ScrubReport;
@@ -127,7 +128,7 @@ impl ThreadReport {
     fn publish_floor(&self, now: UnixMs) {
         let Some((holder, floor_ms)) = self.lowest_floor() else { return };
         let age = floor_ms.map_or(f64::INFINITY, |floor_ms| now.since_ms(UnixMs(floor_ms)).max(0) as f64 / 1_000.0);
-        for source in self.tasks.iter().flat_map(|task| &task.sources) {
+        for source in self.tasks.iter().flat_map(|task| &task.sources).filter(|source| source.region != REPAIR) {
             let shown = if source.region == holder { age } else { 0.0 };
             metrics::gauge!(metric::FLOOR_AGE_SECONDS, "origin" => source.region.clone()).set(shown);
         }

@@ -1,18 +1,27 @@
 //! The scrubber: what somebody else does to the vector store's rows is undone, and what is not ours is left alone.
 
+use crate::lag::beat;
 use crate::oracle::{assert_oracle, progress_records};
 use crate::tombstones::{run_with_peer, world_with_heartbeats};
 use crate::worker::Worker;
 use crate::world::{DOCUMENTS, EPOCH_MS, World, row_id, stamp};
+use driftless::adapter::embedded::broker::Message;
 use driftless::adapter::embedded::vector::StoredRow;
-use driftless::base::ids::Region;
+use driftless::base::ids::{Region, TopicPartition};
 use driftless::merge::version::Version;
+use driftless::port::log::Append;
 use driftless::port::vector::StoreError;
+use driftless::record::change::MetaValue;
+use driftless::task::heartbeat::PREVIOUS;
+use driftless::task::repair_topic::Mark;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const PASS: Duration = Duration::from_secs(10);
 /// The pass that is under way, and a whole one.
 const TWO_PASSES_S: u64 = 21;
+/// What is stamped later than this was appended after the first heartbeats, by whatever clock that admission allows.
+const KNOWN_FROM_S: u64 = 65;
 
 fn scrubbing(mut world: World) -> World {
     world.settings.task.scrub.enabled = true;
@@ -77,7 +86,7 @@ fn f01_rows_that_are_missing_older_or_there_again_are_put_right_within_a_pass_an
 fn a_row_that_is_newer_than_its_entry_is_left_alone_until_no_change_can_explain_it() {
     let mut world = scrubbing(world_with_heartbeats());
     let mut worker = world.start();
-    run_with_peer(&world, &mut worker, 2);
+    run_with_peer(&world, &mut worker, KNOWN_FROM_S);
     let now_ms = world.now().wall.0 - EPOCH_MS;
     let ours = world.upsert("us", 1, now_ms, 0.5).version;
     run_with_peer(&world, &mut worker, 1);
@@ -100,7 +109,7 @@ fn a_row_without_an_entry_is_deleted_below_the_floor_only_and_one_without_a_vers
     let mut world = scrubbing(world_with_heartbeats());
     let mut worker = world.start();
     world.upsert("us", 1, 0, 0.5);
-    run_with_peer(&world, &mut worker, 100);
+    run_with_peer(&world, &mut worker, 100 + KNOWN_FROM_S);
     let now_ms = world.now().wall.0 - EPOCH_MS;
     let floor_ms = worker.task("0_0").floor_ms.expect("both have spoken") - EPOCH_MS;
     meddle(&world, 10, Some(version(floor_ms - 1_000, 1)));
@@ -119,6 +128,41 @@ fn a_row_without_an_entry_is_deleted_below_the_floor_only_and_one_without_a_vers
     run_with_peer(&world, &mut worker, 2 * TWO_PASSES_S);
     assert_eq!((version_of(&world, 11), version_of(&world, 1).is_some()), (None, true));
     assert_eq!(worker.report().walks[0].misnamed, 0);
+}
+
+#[test]
+fn a_partition_that_lacks_records_deletes_no_stranger_and_forgets_no_tombstone_until_a_resync_has_ended() {
+    let mut world = scrubbing(world_with_heartbeats());
+    let mut worker = world.start();
+    run_with_peer(&world, &mut worker, KNOWN_FROM_S);
+    let now_ms = world.now().wall.0 - EPOCH_MS;
+    world.delete("eu", 1, now_ms);
+    run_with_peer(&world, &mut worker, 1);
+    // A heartbeat's predecessor never came.
+    world.run_in_steps(&mut [&mut worker], 20_000, 100);
+    let lost = world.now().wall.minus(Duration::from_secs(5));
+    beat(&world, 0, &[(PREVIOUS.to_owned(), MetaValue::Long(lost.0))]);
+    meddle(&world, 10, Some(version(now_ms, 1)));
+    meddle(&world, 11, Some(version(0, 1)));
+    run_with_peer(&world, &mut worker, 120 + 2 * TWO_PASSES_S);
+    let there = |world: &World| [10, 11].map(|id| version_of(world, id).is_some());
+    assert!(worker.task("0_0").floor_ms.is_some_and(|floor_ms| floor_ms > EPOCH_MS + now_ms));
+    assert_eq!((there(&world), worker.task("0_0").entries), ([true, true], 1), "what it lacks may be their entry");
+
+    let filled = progress_records(&world, 0).pop().unwrap().incomplete;
+    assert_eq!(filled.len(), 1);
+    let end = |filled, since| Mark::End { filled, since }.append(&TopicPartition::new(world.settings.topics.repair(0), 0));
+    let put = |append: Append| {
+        let Append { to, key, value, headers } = append;
+        world.broker.append(&to, Message { key, value, headers, timestamp: None }).unwrap()
+    };
+    put(end(filled, BTreeMap::new()));
+    run_with_peer(&world, &mut worker, 2 * TWO_PASSES_S);
+    assert_eq!((there(&world), worker.task("0_0").entries), ([false, true], 0), "the other is older than all that was read");
+
+    put(end(Vec::new(), BTreeMap::from([("us".to_owned(), None)])));
+    run_with_peer(&world, &mut worker, 2 * TWO_PASSES_S);
+    assert_eq!(there(&world), [false, false], "now it is known from the beginning what us has written");
 }
 
 /// Found by the simulator (seed 18): such a stamp comes below the floor when its time has come, and that may be never.
@@ -140,10 +184,10 @@ fn many_rows_without_entries_are_left_alone_since_it_is_the_entries_that_are_mis
     let world = scrubbing(world_with_heartbeats());
     let mut worker = world.start();
     for id in 1..=50 {
-        meddle(&world, id, Some(version(0, 1)));
+        meddle(&world, id, Some(version(KNOWN_FROM_S as i64 * 1_000, 1)));
     }
-    run_with_peer(&world, &mut worker, 150);
-    assert!(worker.task("0_0").floor_ms.expect("both have spoken") > EPOCH_MS);
+    run_with_peer(&world, &mut worker, 200);
+    assert!(worker.task("0_0").floor_ms.expect("both have spoken") > EPOCH_MS + KNOWN_FROM_S as i64 * 1_000);
     assert_eq!(world.database.rows(DOCUMENTS), 50);
 }
 

@@ -224,7 +224,8 @@ impl StreamTask {
 
     /// The origin of which least is settled: it holds the floor back.
     pub fn floor_held_by(&self) -> Option<&Region> {
-        let least = (0..self.sources.len()).min_by_key(|source| self.settled(*source).frontier)?;
+        let origins = (0..self.sources.len()).filter(|source| !self.sources[*source].repair);
+        let least = origins.min_by_key(|source| self.settled(*source).frontier)?;
         Some(&self.sources[least].region)
     }
 
@@ -246,8 +247,8 @@ impl StreamTask {
             return;
         }
         self.committing.next_forget = now.monotonic + HOUSEKEEPING;
-        if self.completeness.resync_from().is_some() {
-            // The peer may not have seen the delete yet, and what it had beaten may be on its way here.
+        if !self.completeness.is_whole() {
+            // The peer of a resync may not have seen the delete yet, and what it had beaten may be on its way here.
             return;
         }
         let Some(floor) = self.committing.floor else { return };

@@ -1,10 +1,11 @@
 //! The scrubber at work: pages of entries read back, differing rows written again, strangers deleted.
 
-use super::StreamTask;
+use super::{Source, StreamTask};
 use crate::base::ids::{CollectionId, RowKey, VectorId};
-use crate::base::time::Now;
+use crate::base::time::{Now, UnixMs};
 use crate::merge::version::{ContentHash, Version};
 use crate::port::vector::{StoreRequest, StoredVersion};
+use crate::processor::admit::EARLY_MS_MAX;
 use crate::store::entry::Entry;
 use crate::task::command::{Command, Commands, Purpose, Reading};
 use crate::task::items::Write;
@@ -75,7 +76,8 @@ impl StreamTask {
             return;
         }
         let Some(entry) = self.store.get(&key).filter(|entry| entry.version == *version) else { return };
-        let finding = scrub::judge(&entry, stored, self.floor(), now);
+        let told = stored.and_then(|stored| stored.version.as_ref()).is_none_or(|version| self.would_know(version));
+        let finding = scrub::judge(&entry, stored, self.floor().filter(|_| told), now);
         self.note_finding(key.collection, finding.word());
         if !finding.is_repaired() {
             return;
@@ -97,7 +99,21 @@ impl StreamTask {
     /// Nobody here knows the key, and nobody can be about to.
     fn is_stranger(&self, key: &RowKey, version: &Version, now: Now) -> bool {
         let known = self.is_under_way(key) || self.store.get(key).is_some();
-        !known && !scrub::may_still_come(version.hlc, self.floor(), now)
+        !known && self.would_know(version) && !scrub::may_still_come(version.hlc, self.floor(), now)
+    }
+
+    /// Had a change with this version been accepted, would it have been read here? Not if this partition lacks records,
+    /// nor if it can have been appended before the first one that was ever taken of its origin: what is not known here may
+    /// be known to a peer, and the row be all that is left of it.
+    fn would_know(&self, version: &Version) -> bool {
+        let accepted_at_least = UnixMs(version.hlc.wall().0 - EARLY_MS_MAX);
+        let mut origins = self.sources.iter().filter(|source| !source.repair);
+        let heard = |source: &Source| source.since.is_none_or(|since| accepted_at_least >= since);
+        let told = match origins.clone().find(|source| source.region == version.origin) {
+            Some(origin) => heard(origin),
+            None => origins.all(heard),
+        };
+        told && self.completeness.is_whole()
     }
 
     fn delete_stranger(&mut self, key: RowKey, version: Version, now: Now) {

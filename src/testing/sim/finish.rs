@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How long a lost or late write may still do harm (DESIGN 1, safety window), and what its repair takes.
 const AFTERMATH: Duration = Duration::from_secs(42);
 /// What the scrubber's last repairs take.
-const REPAIR: Duration = Duration::from_secs(5);
+const LAST_REPAIRS: Duration = Duration::from_secs(5);
 /// Beside two heartbeats and the way: what settling a heartbeat takes at most when nothing else goes on.
 const IDLE_FRONTIER_SLACK: Duration = Duration::from_secs(2);
 
@@ -105,7 +105,7 @@ fn sweep(world: &mut World) -> bool {
     // The pass that is under way, and a whole one.
     let through = |world: &World| passes(world).iter().all(|(who, done)| *done >= before.get(who).map_or(0, |before| before + 2));
     let swept = wait(world, deadline, through);
-    world.run_until(world.now() + pass * 2 + REPAIR);
+    world.run_until(world.now() + pass * 2 + LAST_REPAIRS);
     swept
 }
 
@@ -125,10 +125,11 @@ fn passes(world: &World) -> HashMap<(u64, String), u64> {
     passes
 }
 
-/// Of each region, by partition.
+/// Of each region, by partition; of one that lacks records none.
 fn floors(world: &World) -> Vec<HashMap<i32, i64>> {
     let of = |tasks: Vec<crate::stream::report::TaskReport>| {
-        tasks.into_iter().filter_map(|task| Some((task.partition, task.floor_ms?))).collect::<Vec<_>>()
+        let whole = tasks.into_iter().filter(|task| task.incomplete.is_empty());
+        whole.filter_map(|task| Some((task.partition, task.floor_ms?))).collect::<Vec<_>>()
     };
     let floors = world.regions.iter().map(|region| {
         let reports = region.workers.iter().map(|worker| of(worker.report().tasks));

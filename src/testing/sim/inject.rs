@@ -77,7 +77,7 @@ fn apply(world: &mut World, fault: &PlannedFault, now: Duration) -> bool {
             }
         }
         FaultKind::RowVanishes | FaultKind::RowOverwritten | FaultKind::RowAppears => {
-            return meddle::with_rows(&mut world.regions[fault.region], fault, world.rules.max_lateness_ms, now);
+            return meddle::with_rows(&mut world.regions[fault.region], fault, now);
         }
         _ => weather(&mut world.regions[fault.region], fault, until),
     }

@@ -17,13 +17,13 @@ use std::time::Duration;
 const FOREIGN_NUMBER: usize = 1_000_000;
 /// How far a forged stamp is ahead: further than all clocks that jump.
 const FORGED_MS: u64 = 3 * 3_600_000;
-/// How far a foreign row lies below the floor.
-const BELOW_MS: i64 = 60_000 + 40_000;
+/// How far before the regions' beginning a foreign row may have been written.
+const BEFORE_MS: i64 = 600_000;
 
 /// False where there is no row to which it could happen.
-pub(super) fn with_rows(region: &mut SimRegion, fault: &PlannedFault, max_lateness_ms: i64, now: Duration) -> bool {
+pub(super) fn with_rows(region: &mut SimRegion, fault: &PlannedFault, now: Duration) -> bool {
     if fault.kind == FaultKind::RowAppears {
-        appear(region, fault, max_lateness_ms, now);
+        appear(region, fault, now);
         return true;
     }
     let collection = CollectionId((fault.which % COLLECTIONS) as u16);
@@ -47,10 +47,10 @@ pub(super) fn with_rows(region: &mut SimRegion, fault: &PlannedFault, max_latene
     true
 }
 
-fn appear(region: &mut SimRegion, fault: &PlannedFault, max_lateness_ms: i64, now: Duration) {
+fn appear(region: &mut SimRegion, fault: &PlannedFault, now: Duration) {
     let now_ms = EPOCH_MS + now.as_millis() as i64;
     let wall_ms = match fault.amount {
-        0 => now_ms - max_lateness_ms - BELOW_MS,
+        0 => EPOCH_MS - BEFORE_MS,
         1 => now_ms,
         _ => now_ms + FORGED_MS as i64,
     };

@@ -191,8 +191,8 @@ fault_kinds! {
     /// A row is written over by somebody else; `amount`: 0 with an older stamp, 1 with the same and a smaller sequence,
     /// 2 with a stamp that no change can have yet.
     RowOverwritten = "row_overwritten",
-    /// A row appears that nobody ever wrote; `amount`: 0 far below the floor, 1 above it, 2 with a stamp that no
-    /// change can have yet.
+    /// A row appears that nobody ever wrote; `amount`: 0 from before the regions began, 1 of now, 2 with a stamp
+    /// that no change can have yet.
     RowAppears = "row_appears",
 }
 

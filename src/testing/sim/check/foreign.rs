@@ -1,5 +1,6 @@
 //! Rows that nobody wrote are deleted once they lie below the floor, and not before, since a change that they come from
-//! may still be on its way; and those that are stamped so far ahead that no change can be.
+//! may still be on its way; and those that are stamped so far ahead that no change can be. What may have been written
+//! before the regions began, of which they know nothing, is left alone.
 
 use crate::base::ids::{CollectionId, RowKey};
 use crate::merge::hlc::Hlc;
@@ -15,6 +16,8 @@ const BROKER_SKEW_MS: i64 = 20_000;
 const EARLY_MS_MAX: i64 = 60_000;
 /// Stamps that are further ahead no change has, by no clock of the simulation.
 const AHEAD_MS_MAX: i64 = 3_600_000;
+/// Within so much of the beginning every partition has taken its first record of every origin.
+const FIRST_TAKEN_MS: i64 = 25_000;
 
 pub(in crate::testing::sim) struct ForeignRows {
     violations: Violations,
@@ -48,15 +51,20 @@ impl ForeignRows {
                 let detail = format!("row {id} was deleted although its stamp is {ahead_ms} ms above any floor");
                 self.violations.add("floor", now, detail);
             }
+            if hlc.wall().0 < EPOCH_MS + EARLY_MS_MAX - BROKER_SKEW_MS {
+                let detail = format!("row {id} was deleted although it may be older than all that was ever read here");
+                self.violations.add("floor", now, detail);
+            }
         }
     }
 
-    /// Those of which a change might have come, by their partition's floor at the time.
+    /// Those of which a change might have come, by their partition's floor at the time, or been there before.
     pub fn spared(&self, now: Duration, floors: Option<&HashMap<i32, i64>>, partitions: i32) -> BTreeSet<RowKey> {
         let is_spared = |key: &RowKey, hlc: &Hlc| {
             let partition = partition_for_key(key.id.to_string().as_bytes(), partitions);
             let floor_ms = floors.and_then(|floors| floors.get(&partition));
-            floor_ms.is_none_or(|floor_ms| hlc.wall().0 >= *floor_ms) && !is_ahead(*hlc, now)
+            let before = hlc.wall().0 < EPOCH_MS + EARLY_MS_MAX + FIRST_TAKEN_MS;
+            floor_ms.is_none_or(|floor_ms| before || hlc.wall().0 >= *floor_ms && !is_ahead(*hlc, now))
         };
         self.rows.iter().filter(|(key, hlc)| is_spared(key, hlc)).map(|(key, _)| key.clone()).collect()
     }
