@@ -16,6 +16,8 @@ use std::time::Duration;
 const PAGE_ROWS: usize = 1_000;
 /// After an answer, at least so many times what it took.
 const REST_FACTOR: u32 = 9;
+/// And at most this: an answer that was under way while the process stood still seems to have taken as long.
+const REST_MAX: Duration = Duration::from_secs(60);
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// How long it leaves a thread alone that is busy.
@@ -133,7 +135,7 @@ impl RowWalk {
         self.report.share = if known == 0 { 1.0 } else { (self.report.rows as f64 / known as f64).min(1.0) };
         let took = now.monotonic.saturating_sub(since);
         let pace = self.settings.period.mul_f64(met as f64 / 1e6);
-        let mut until = (since + pace).max(now.monotonic + took * REST_FACTOR);
+        let mut until = (since + pace).max(now.monotonic + (took * REST_FACTOR).min(REST_MAX));
         let began = self.after.is_none();
         self.after = page.next;
         let mut ended = None;
@@ -214,6 +216,15 @@ mod tests {
         assert!(!step.ended.expect("the second one's").unversioned, "of this one alone");
         assert_eq!((walk.report().passes, walk.report().unversioned), (1, 1_000));
         assert_eq!(walk.due(), Some(Duration::from_millis(15_000)), "however few rows there are");
+    }
+
+    /// Found by the simulator (scenario `scrub`, seed 5 of its time).
+    #[test]
+    fn an_answer_that_came_while_the_process_stood_still_does_not_put_it_to_rest_for_long() {
+        let mut walk = walk();
+        assert!(walk.next(at(5_000), false).is_some());
+        walk.read(page(0, None), 4_000, at(65_000)).expect("asked for");
+        assert_eq!(walk.due(), Some(Duration::from_secs(65 + 60)));
     }
 
     #[test]

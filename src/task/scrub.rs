@@ -29,6 +29,7 @@ use std::time::Duration;
 const PAGE_ENTRIES: usize = 1_000;
 /// After an answer, at least so many times what it took: a store that is slow is asked less.
 const REST_FACTOR: u32 = 4;
+const REST_MAX: Duration = Duration::from_secs(60);
 /// A store that fails or throttles is asked again after this, doubled each time up to the other.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
@@ -355,7 +356,7 @@ impl Scrub {
     pub fn judged(&mut self, reading: &Reading, known: usize, now: Now) {
         self.backoff = Duration::ZERO;
         let took = now.monotonic.saturating_sub(reading.asked_at);
-        let then = self.advance(reading, known, now).max(now.monotonic + took * REST_FACTOR);
+        let then = self.advance(reading, known, now).max(now.monotonic + (took * REST_FACTOR).min(REST_MAX));
         self.not_before = now.monotonic;
         self.state = State::Repairing { since: now.monotonic, then };
         self.end_repair(now);

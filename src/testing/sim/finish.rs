@@ -201,9 +201,12 @@ fn state(world: &World) -> String {
                     })
                     .collect();
                 text += &format!(
-                    "{}: worker {} task {} {}, in flight {}, {open:?}; ",
-                    region.name, worker.id, task.task, task.state, task.in_flight
+                    "{}: worker {} task {} {}, in flight {}, {open:?}, scrubbed {} times; ",
+                    region.name, worker.id, task.task, task.state, task.in_flight, task.scrub.passes
                 );
+            }
+            for walk in worker.report().walks {
+                text += &format!("{}: worker {} walked {} times; ", region.name, worker.id, walk.passes);
             }
         }
     }
