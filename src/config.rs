@@ -18,6 +18,7 @@ use crate::base::ids::Region;
 use crate::base::section::Document;
 use crate::record::collection::Collections;
 use crate::region::topics::TopicNames;
+use crate::task::scrub::ScrubSettings;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -50,6 +51,7 @@ pub struct Config {
     pub max_lateness: Duration,
     pub worker: WorkerConfig,
     pub sink: SinkConfig,
+    pub scrub: ScrubSettings,
     pub http_listen: SocketAddr,
     pub collections: Arc<Collections>,
 }

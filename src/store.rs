@@ -8,7 +8,7 @@ pub mod progress;
 pub mod row_key;
 
 use crate::base::error::Result;
-use crate::base::ids::{RowKey, TaskId, TopicId, TopicPartition};
+use crate::base::ids::{CollectionId, RowKey, TaskId, TopicId, TopicPartition, VectorId};
 use crate::base::time::UnixMs;
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
@@ -18,6 +18,10 @@ use progress::Progress;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Where a walk through a store has come to: the store's own notion, meaningless elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor(pub Vec<u8>);
 
 /// The versions store of one task. It holds acknowledged entries only (INV-1).
 ///
@@ -72,6 +76,17 @@ pub trait VersionStore: Send {
 
     /// Visits every entry, in no particular order.
     fn for_each(&self, visit: &mut dyn FnMut(RowKey, Entry));
+
+    /// At most `max` entries of a collection, from a place on that an earlier call has given, and where to go on;
+    /// `None` at the end. Entries that are put or forgotten while the walk goes on may be missed, and those put lately that
+    /// a store on disk has not written yet: whoever walks for ever meets them next time.
+    fn page(
+        &self,
+        collection: CollectionId,
+        from: Option<&Cursor>,
+        max: usize,
+        entries: &mut Vec<(VectorId, Entry)>,
+    ) -> Option<Cursor>;
 
     /// The store holds all that the changelog says before this position. It may hold more than that: reading on from
     /// an earlier place, to the end, leads to the same state. Where the store outlives the process, all of it and the

@@ -5,6 +5,7 @@ pub mod driver;
 pub mod report;
 pub mod restore;
 pub mod restorer;
+pub mod row_walk;
 pub mod settings;
 pub mod source_check;
 pub mod standby;

@@ -9,6 +9,7 @@ use crate::console::{Console, routes};
 use crate::record::collection::Collections;
 use crate::stream::driver::Watch;
 use crate::stream::report::{TaskReport, ThreadReport};
+use crate::stream::row_walk::WalkReport;
 use crate::stream::standby::{StandbyReport, Standbys};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -41,6 +42,7 @@ struct Tasks {
     tasks: Vec<TaskReport>,
     standby_tasks: Vec<StandbyReport>,
     totals: crate::task::metrics::Totals,
+    walks: Vec<WalkReport>,
 }
 
 impl Served {
@@ -55,7 +57,8 @@ impl Served {
     fn tasks(&self) -> Tasks {
         let (whole, now) = self.report();
         let standby_tasks = self.standbys.as_ref().map(Standbys::reports).unwrap_or_default();
-        Tasks { ready: self.shortcoming(&whole, now).is_none(), tasks: whole.tasks, standby_tasks, totals: whole.totals }
+        let ready = self.shortcoming(&whole, now).is_none();
+        Tasks { ready, tasks: whole.tasks, standby_tasks, totals: whole.totals, walks: whole.walks }
     }
 
     /// Why it is not ready, if it is not.

@@ -16,6 +16,10 @@ pub const COUNTERS: &[(&str, &str)] = &[
     (TASK_CLOSES, "Tasks closed, by kind: clean or dirty."),
     (ZOMBIE_APPENDS, "Changelog records found that another owner wrote and that had to be answered."),
     (
+        SCRUB_ROWS,
+        "Rows that the scrubber has compared with their entries, by collection and finding. Written or deleted again: missing, older, forged, undeleted, stranger. Left alone: same, newer, unknown, unversioned.",
+    ),
+    (
         REPLICATION_GAPS,
         "Holes found in a source: what its origin appended never came, or was deleted before it was read. The partition is incomplete.",
     ),
@@ -67,6 +71,15 @@ pub const GAUGES: &[(&str, &str)] = &[
         FRONTIER_AGE_SECONDS,
         "Age of the append time up to which an origin is settled in every partition held here; the oldest origin holds back the floor below which tombstones are forgotten.",
     ),
+    (
+        FLOOR_AGE_SECONDS,
+        "Age of the lowest floor of the partitions held here, under the origin that holds it back (0 under the others): tombstones that are younger are kept, and strangers that are younger left alone. Infinite while that origin has said nothing yet.",
+    ),
+    (
+        SCRUB_PROGRESS,
+        "Share that the scrubber's present pass has looked at, by walk: entries (this worker's keys, read back), rows (whole collections, for rows that nobody knows).",
+    ),
+    (SCRUB_PASS_AGE_SECONDS, "Time since the scrubber last finished a pass, by walk; of several tasks the longest."),
 ];
 
 /// `(name, help)` of every histogram.
@@ -90,6 +103,7 @@ pub const LABELS: &[(&str, &[&str])] = &[
     (SINK_BATCHES, &["collection", "outcome"]),
     (SINK_COALESCED, &["collection"]),
     (TASK_CLOSES, &["kind"]),
+    (SCRUB_ROWS, &["collection", "finding"]),
     (REPLICATION_GAPS, &["source"]),
     (SOURCE_REPLAYS, &["source"]),
     (TASKS, &["state"]),
@@ -100,6 +114,9 @@ pub const LABELS: &[(&str, &[&str])] = &[
     (CONFIGURATION_DISAGREEMENTS, &["source"]),
     (CLOCK_AHEAD_SECONDS, &["origin", "bound"]),
     (FRONTIER_AGE_SECONDS, &["origin"]),
+    (FLOOR_AGE_SECONDS, &["origin"]),
+    (SCRUB_PROGRESS, &["walk"]),
+    (SCRUB_PASS_AGE_SECONDS, &["walk"]),
     (SINK_WRITE_SECONDS, &["collection"]),
     (SINK_BATCH_ROWS, &["collection"]),
     (APPLY_SECONDS, &["source", "stage"]),
@@ -121,6 +138,10 @@ pub const HEARTBEATS: &str = "driftless_heartbeats_total";
 pub const TASK_CLOSES: &str = "driftless_task_closes_total";
 pub const ZOMBIE_APPENDS: &str = "driftless_zombie_appends_total";
 pub const TOMBSTONES_FORGOTTEN: &str = "driftless_tombstones_forgotten_total";
+pub const SCRUB_ROWS: &str = "driftless_scrub_rows_total";
+pub const SCRUB_PROGRESS: &str = "driftless_scrub_progress_ratio";
+pub const SCRUB_PASS_AGE_SECONDS: &str = "driftless_scrub_pass_age_seconds";
+pub const FLOOR_AGE_SECONDS: &str = "driftless_floor_age_seconds";
 pub const REPLICATION_GAPS: &str = "driftless_replication_gaps_total";
 pub const SOURCE_REPLAYS: &str = "driftless_source_replays_total";
 pub const STALLED_SECONDS: &str = "driftless_stalled_seconds";

@@ -41,6 +41,7 @@ pub fn config(root: &Section<'_, '_>, around: &Surroundings<'_>) -> Option<Confi
     let max_lateness = optional(root, "admission", |section| section.duration("max_lateness"));
     let worker = worker(root);
     let sink = sink(root);
+    let scrub = scrub(root);
     let http_listen = http_listen(root);
     let collections = collections::read(root);
     root.refuse_unknown_keys();
@@ -59,6 +60,7 @@ pub fn config(root: &Section<'_, '_>, around: &Surroundings<'_>) -> Option<Confi
         max_lateness: max_lateness.unwrap_or(Duration::from_secs(3600)),
         worker,
         sink,
+        scrub,
         http_listen: http_listen?,
         collections: Arc::new(Collections::new(collections)),
     };
@@ -311,6 +313,16 @@ fn sink(root: &Section<'_, '_>) -> SinkConfig {
     sink.linger = section.duration("linger").unwrap_or(sink.linger);
     section.refuse_unknown_keys();
     sink
+}
+
+fn scrub(root: &Section<'_, '_>) -> ScrubSettings {
+    let mut scrub = ScrubSettings::default();
+    let Some(section) = root.section("scrub") else { return scrub };
+    scrub.enabled = section.boolean("enabled").unwrap_or(scrub.enabled);
+    scrub.period = section.duration("period").unwrap_or(scrub.period);
+    scrub.pass_min = section.duration("pass_min").unwrap_or(scrub.pass_min);
+    section.refuse_unknown_keys();
+    scrub
 }
 
 fn http_listen(root: &Section<'_, '_>) -> Option<SocketAddr> {

@@ -116,8 +116,8 @@ pub trait VectorAdmin {
     /// Makes an empty one that takes rows like `spec`'s, indexed and loaded.
     fn create(&mut self, physical: &str, spec: &CollectionSpec) -> AnyResult<()>;
 
-    /// From when this returns on, requests that name the alias go to this collection. Made if there is none. A server with caches may yet turn
-    /// back, which [`reaches`](Self::reaches) tells.
+    /// From when this returns on, requests that name the alias go to this collection; it is made if there is none. A
+    /// server with caches may yet turn back, which [`reaches`](Self::reaches) tells.
     fn point_alias(&mut self, name: &str, physical: &str) -> AnyResult<()>;
 
     /// Do requests that name the alias go to this collection now?

@@ -11,13 +11,13 @@ mod table;
 mod tests;
 
 use crate::base::error::Result;
-use crate::base::ids::{CollectionId, Region, RowKey};
+use crate::base::ids::{CollectionId, Region, RowKey, VectorId};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
 use crate::record::collection::Collections;
 use crate::store::entry::Entry;
 use crate::store::forgotten::Forgotten;
-use crate::store::{Applied, Opened, Put, StoreOf, Stores, VersionStore};
+use crate::store::{Applied, Cursor, Opened, Put, StoreOf, Stores, VersionStore};
 use slot::Packed;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -154,6 +154,18 @@ impl VersionStore for MemoryStore {
             let collection = CollectionId(index as u16);
             table.for_each(|id, packed| visit(RowKey { collection, id }, self.unpack(packed)));
         }
+    }
+
+    fn page(
+        &self,
+        collection: CollectionId,
+        from: Option<&Cursor>,
+        max: usize,
+        entries: &mut Vec<(VectorId, Entry)>,
+    ) -> Option<Cursor> {
+        let slot = from.and_then(|place| place.0.as_slice().try_into().ok()).map_or(0, u32::from_be_bytes);
+        let next = self.table(collection).page(slot, max, |id, packed| entries.push((id, self.unpack(packed))));
+        next.map(|slot| Cursor(slot.to_be_bytes().to_vec()))
     }
 
     fn commit(&mut self, applied: &Applied) -> Result<()> {

@@ -5,9 +5,12 @@ use crate::base::ids::TaskId;
 use crate::base::metric;
 use crate::base::time::{Now, UnixMs};
 use crate::record::collection::Collections;
+use crate::region::topics::REPAIR;
 use crate::store::progress::Gap;
+use crate::stream::row_walk::WalkReport;
 use crate::task::lag::{LagView, Stage};
 use crate::task::metrics::Totals;
+use crate::task::scrub::ScrubReport;
 use crate::task::stream_task::StreamTask;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -20,6 +23,8 @@ pub struct ThreadReport {
     pub tasks: Vec<TaskReport>,
     /// Of all tasks that this thread has held, ended ones included.
     pub totals: Totals,
+    /// Of each thread, its walk through the vector store's rows.
+    pub walks: Vec<WalkReport>,
 }
 
 impl ThreadReport {
@@ -41,6 +46,7 @@ impl ThreadReport {
         for report in reports {
             whole.totals.add(&report.totals);
             whole.tasks.extend(report.tasks);
+            whole.walks.extend(report.walks);
         }
         whole.tasks.sort_by(|a, b| a.task.cmp(&b.task));
         whole
@@ -109,6 +115,45 @@ impl ThreadReport {
             let age_ms = now.since_ms(UnixMs(frontier_ms)).max(0);
             metrics::gauge!(metric::FRONTIER_AGE_SECONDS, "origin" => origin).set(age_ms as f64 / 1_000.0);
         }
+        self.publish_floor(now);
+        self.publish_scrub(now);
+    }
+
+    /// The lowest floor of the partitions held here, by the origin that holds it back. `None`: there is none yet.
+    fn lowest_floor(&self) -> Option<(&str, Option<i64>)> {
+        let floors = self.tasks.iter().filter_map(|task| Some((task.floor_held_by.as_deref()?, task.floor_ms)));
+        floors.min_by_key(|(_, floor_ms)| *floor_ms)
+    }
+
+    fn publish_floor(&self, now: UnixMs) {
+        let Some((holder, floor_ms)) = self.lowest_floor() else { return };
+        let age = floor_ms.map_or(f64::INFINITY, |floor_ms| now.since_ms(UnixMs(floor_ms)).max(0) as f64 / 1_000.0);
+        for source in self.tasks.iter().flat_map(|task| &task.sources).filter(|source| source.region != REPAIR) {
+            let shown = if source.region == holder { age } else { 0.0 };
+            metrics::gauge!(metric::FLOOR_AGE_SECONDS, "origin" => source.region.clone()).set(shown);
+        }
+    }
+
+    fn publish_scrub(&self, now: UnixMs) {
+        let running = self.tasks.iter().filter(|task| task.state == "running");
+        let entries: Vec<(f64, f64, i64)> = running
+            .map(|task| (task.scrub.share, task.entries as f64, task.scrub.ended_ms.unwrap_or(task.scrub.began_ms)))
+            .collect();
+        let rows: Vec<(f64, f64, i64)> = self
+            .walks
+            .iter()
+            .filter(|walk| walk.began_ms > 0)
+            .map(|walk| (walk.share, 1.0, walk.ended_ms.unwrap_or(walk.began_ms)))
+            .collect();
+        for (walk, shares) in [("entries", entries), ("rows", rows)] {
+            let Some(oldest_ms) = shares.iter().map(|(_, _, ended_ms)| *ended_ms).min() else { continue };
+            let weight: f64 = shares.iter().map(|(_, weight, _)| weight).sum();
+            let done: f64 = shares.iter().map(|(share, weight, _)| share * weight).sum();
+            let share = if weight > 0.0 { done / weight } else { 1.0 };
+            metrics::gauge!(metric::SCRUB_PROGRESS, "walk" => walk).set(share);
+            let age = now.since_ms(UnixMs(oldest_ms)).max(0) as f64 / 1_000.0;
+            metrics::gauge!(metric::SCRUB_PASS_AGE_SECONDS, "walk" => walk).set(age);
+        }
     }
 
     /// It is a member of its group, and every task is restored and runs.
@@ -148,6 +193,9 @@ pub struct TaskReport {
     pub parked: BTreeMap<String, u64>,
     /// Wall time of the floor, in Unix ms.
     pub floor_ms: Option<i64>,
+    /// The origin that holds it back: of all the one of which least is settled.
+    pub floor_held_by: Option<String>,
+    pub scrub: ScrubReport,
     /// What was deleted from its sources before it was settled, in words; empty: it is complete.
     pub incomplete: Vec<String>,
     /// The peer that a resync brings it from.
@@ -256,6 +304,8 @@ impl TaskReport {
             in_flight: task.items_in_flight(),
             parked: task.parked(),
             floor_ms: task.floor().map(|floor| floor.wall().0),
+            floor_held_by: task.floor_held_by().map(ToString::to_string),
+            scrub: task.scrub_report(),
             incomplete: task.completeness().gaps().iter().map(Gap::to_string).collect(),
             resync_from: task.completeness().resync_from().map(str::to_owned),
         }
@@ -275,6 +325,8 @@ impl TaskReport {
             in_flight: 0,
             parked: BTreeMap::new(),
             floor_ms: None,
+            floor_held_by: None,
+            scrub: ScrubReport::default(),
             incomplete: Vec::new(),
             resync_from: None,
         }

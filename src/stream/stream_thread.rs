@@ -12,6 +12,7 @@
 mod carry;
 mod membership;
 mod restoring;
+mod walk;
 
 use crate::base::error::{Error, Remedy, Result};
 use crate::base::ids::TaskId;
@@ -22,6 +23,7 @@ use crate::record::schema::SchemaSource;
 use crate::store::{Stores, VersionStore};
 use crate::stream::report::{TaskReport, ThreadReport};
 use crate::stream::restorer::{Reply, RestorerHandle};
+use crate::stream::row_walk::RowWalk;
 use crate::stream::settings::StreamSettings;
 use crate::task::command::{Commands, Purpose, Token};
 use crate::task::metrics::Totals;
@@ -114,6 +116,7 @@ pub struct StreamThread {
     routes: HashMap<Arc<str>, (u16, usize)>,
     releases: Vec<PendingRelease>,
     commands: Commands,
+    walk: RowWalk,
     last_run: Option<Now>,
     full_since: Option<Duration>,
     next_offsets: Duration,
@@ -138,6 +141,7 @@ impl StreamThread {
                 routes.insert(topic, (shard, index));
             }
         }
+        let walk = RowWalk::new(settings.task.scrub.clone(), settings.collections.len());
         Self {
             settings,
             topology,
@@ -149,6 +153,7 @@ impl StreamThread {
             routes,
             releases: Vec::new(),
             commands: Commands::new(),
+            walk,
             last_run: None,
             full_since: None,
             next_offsets: Duration::ZERO,
@@ -187,6 +192,7 @@ impl StreamThread {
         self.ask_restores(now)?;
         self.tick(now);
         self.check_stores(now)?;
+        self.walk_rows(now);
         worked |= self.carry_out_commands(now)?;
         self.regulate(now);
         self.commit_offsets(now);
@@ -289,10 +295,15 @@ impl StreamThread {
         self.ports.vectors.poll(&mut responses);
         let worked = !responses.is_empty();
         for response in responses.drain(..) {
-            let token = Token::unpack(response.token).filter(|token| matches!(token.purpose, Purpose::Batch | Purpose::ReadBack));
-            let Some(token) = token else {
+            let asked =
+                |token: &Token| matches!(token.purpose, Purpose::Batch | Purpose::ReadBack | Purpose::Scrub | Purpose::Walk);
+            let Some(token) = Token::unpack(response.token).filter(asked) else {
                 return Err(Error::fatal(format_args!("a vector store's answer with the unknown token {:#x}", response.token)));
             };
+            if token.purpose == Purpose::Walk {
+                self.walk_answered(response, now);
+                continue;
+            }
             let mut commands = std::mem::take(&mut self.commands);
             let done = self.with_life(token.life, |task| task.answered(token, response.outcome, now, &mut commands));
             self.commands = commands;
@@ -412,12 +423,13 @@ impl StreamThread {
             Slot::Draining { deadline, task } => Some(task.due().unwrap_or(*deadline).min(*deadline)),
         });
         let full = self.full_since.map(|since| since + self.settings.pause_after);
-        tasks.chain(full).min()
+        tasks.chain(full).chain(self.walk_due()).min()
     }
 
     pub fn report(&self) -> ThreadReport {
         let now = self.ports.clock.now();
-        let mut report = ThreadReport { joined: self.joined, tasks: Vec::new(), totals: self.ended.clone() };
+        let mut report =
+            ThreadReport { joined: self.joined, tasks: Vec::new(), totals: self.ended.clone(), walks: vec![self.walk.report()] };
         for (id, slot) in &self.slots {
             report.tasks.push(match slot {
                 Slot::Restoring { asked, .. } => TaskReport::restoring(*id, asked.as_ref().and_then(Asked::report).cloned()),

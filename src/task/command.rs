@@ -32,6 +32,10 @@ pub enum Purpose {
     Batch = 6,
     /// A lane's read-back of suspects; the id is the collection's.
     ReadBack = 7,
+    /// The scrubber's read of a page of rows; the id is the collection's.
+    Scrub = 8,
+    /// The stream thread's own: a page of its walk through a collection's rows. Under life 0, which no task has.
+    Walk = 9,
 }
 
 impl Token {
@@ -50,6 +54,8 @@ impl Token {
             5 => Purpose::Correction,
             6 => Purpose::Batch,
             7 => Purpose::ReadBack,
+            8 => Purpose::Scrub,
+            9 => Purpose::Walk,
             _ => return None,
         };
         Some(Self { life: (packed >> 40) as u32, purpose, id: packed as u32 })
@@ -90,6 +96,8 @@ pub enum Reading {
     Reappend,
     /// Winners to be written to the vector store again.
     Reassert,
+    /// The same, where the scrubber has found that their rows differ.
+    Scrub,
     /// Parked changes of a collection, from one of the task's sources; `id` names the read.
     Parked { collection: CollectionId, source: usize, id: u32 },
 }
@@ -115,7 +123,9 @@ mod tests {
 
     #[test]
     fn a_token_survives_packing() {
-        for purpose in [Purpose::Hold, Purpose::Vector, Purpose::Entry, Purpose::Progress, Purpose::ReadBack] {
+        for purpose in
+            [Purpose::Hold, Purpose::Vector, Purpose::Entry, Purpose::Progress, Purpose::ReadBack, Purpose::Scrub, Purpose::Walk]
+        {
             let token = Token { life: (1 << 24) - 1, purpose, id: u32::MAX };
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }

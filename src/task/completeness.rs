@@ -38,6 +38,12 @@ impl Completeness {
         self.gaps.retain(|gap| !filled.contains(gap));
     }
 
+    /// Nothing is lacking, as far as is known here, and nothing is being brought: what is not known here was never
+    /// said.
+    pub fn is_whole(&self) -> bool {
+        self.gaps.is_empty() && self.resync_from.is_none()
+    }
+
     pub fn gaps(&self) -> &[Gap] {
         &self.gaps
     }

@@ -227,6 +227,12 @@ impl TaskMetrics {
         counter!(metric::DEAD_LETTERS, "source" => source.name(), "reason" => reason.code()).increment(1);
     }
 
+    /// A row that the scrubber has looked at, by what it was found to be.
+    pub fn scrubbed(&self, collection: usize, finding: &'static str) {
+        let name = self.collections[collection].name.clone();
+        counter!(metric::SCRUB_ROWS, "collection" => name, "finding" => finding).increment(1);
+    }
+
     pub fn applied(&mut self, source: usize, collection: usize, delete: bool, latency: Duration) {
         let totals = &mut self.sources[source].totals;
         totals.applied += 1;

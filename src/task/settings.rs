@@ -2,6 +2,7 @@
 
 use crate::base::ids::{TaskId, TopicPartition};
 use crate::region::topics::TopicNames;
+use crate::task::scrub::ScrubSettings;
 use std::time::Duration;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,7 @@ pub struct TaskSettings {
     pub retry_max: Duration,
     /// How often the settled end of each source is checked against the log.
     pub source_check_interval: Duration,
+    pub scrub: ScrubSettings,
 }
 
 impl Default for TaskSettings {
@@ -41,6 +43,7 @@ impl Default for TaskSettings {
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(5),
             source_check_interval: Duration::from_secs(30),
+            scrub: ScrubSettings::default(),
         }
     }
 }

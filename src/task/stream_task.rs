@@ -20,6 +20,7 @@ mod heartbeats;
 mod parked;
 mod repair;
 mod resync;
+mod scrub;
 
 use crate::base::error::Result;
 use crate::base::ids::{Region, RowKey, TaskId, TopicId, TopicPartition};
@@ -43,6 +44,7 @@ use crate::task::metrics::{TaskMetrics, Totals};
 use crate::task::parking::Parking;
 use crate::task::partition_group::PartitionGroup;
 use crate::task::reassert::Reassert;
+use crate::task::scrub::Scrub;
 use crate::task::settings::{TaskSettings, TaskTopics};
 use crate::task::settlement::{Mark, Place, Settlement, Ticket};
 use crate::task::skew::Skew;
@@ -153,6 +155,7 @@ pub struct StreamTask {
     pulse: Pulse,
     reassert: Reassert,
     completeness: Completeness,
+    scrub: Scrub,
     metrics: TaskMetrics,
     draining: bool,
     scratch: Vec<NodeEffect>,
@@ -184,6 +187,7 @@ impl StreamTask {
             committing: Committing::new(&restored, now),
             pulse: Pulse::new(settings.heartbeat_interval),
             completeness: Completeness::new(restored.incomplete, restored.resync_from),
+            scrub: Scrub::new(settings.scrub.clone(), lanes.len(), context.task.partition, context.partitions, now),
             sources: Vec::new(),
             store: restored.store,
             items: Items::default(),
@@ -346,6 +350,7 @@ impl StreamTask {
             self.beat(now, commands);
             self.forget_tombstones(now, commands);
             self.look_for_what_was_undone(now, commands);
+            self.scrub(now, commands);
             self.check_sources(now, commands);
             self.answer_misplaced(now, commands);
             self.read_parked(commands);
@@ -371,7 +376,7 @@ impl StreamTask {
     /// When it wants to be ticked next, if nothing happens before.
     pub fn due(&self) -> Option<Duration> {
         let lanes = self.lanes.iter().filter_map(Lane::due).filter(|_| self.committing.is_open());
-        let repairs = self.reassert.due().filter(|_| self.may_repair());
+        let repairs = self.reassert.due().into_iter().chain(self.scrub.due()).filter(|_| self.may_repair());
         let pulse = (!self.draining).then(|| self.pulse.due());
         lanes.chain(repairs).chain(pulse).chain(self.committing.due()).min()
     }

@@ -30,6 +30,7 @@ mod finish;
 mod inject;
 mod interrupt;
 mod log_line;
+mod meddle;
 mod plan;
 mod region;
 mod registry;

@@ -154,6 +154,7 @@ impl TopologyDriver {
         settings.task.linger = Duration::ZERO;
         settings.task.commit_interval = Duration::ZERO;
         settings.task.heartbeat_interval = NEVER;
+        settings.task.scrub.enabled = false;
         settings.pause_max = NEVER;
         let clock = HandClock::default();
         let broker = Broker::new(Box::new(clock.clone()), NEVER);

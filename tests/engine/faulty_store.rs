@@ -24,6 +24,9 @@ pub struct StoreLine {
     /// Every write that was sent.
     pub sent: Vec<Arc<RowBatch>>,
     pub read_backs: usize,
+    pub scans: usize,
+    /// Reads are answered by this.
+    pub reads_fail: Option<StoreError>,
     in_flight: usize,
     pub in_flight_max: usize,
 }
@@ -40,6 +43,8 @@ impl StoreLine {
             strays: Vec::new(),
             sent: Vec::new(),
             read_backs: 0,
+            scans: 0,
+            reads_fail: None,
             in_flight: 0,
             in_flight_max: 0,
         }))
@@ -87,6 +92,8 @@ impl StoreLine {
                 self.lose_replies -= 1;
                 self.strays.push((collection, request));
                 Err(StoreError::Ambiguous("deadline exceeded".to_owned()))
+            } else if let Some(error) = self.reads_fail.clone().filter(|_| !is_write) {
+                Err(error)
             } else {
                 self.execute(collection, request)
             };
@@ -110,7 +117,7 @@ impl VectorStore for FaultyStore {
                 line.in_flight_max = line.in_flight_max.max(line.in_flight);
             }
             StoreRequest::ReadBack(_) => line.read_backs += 1,
-            StoreRequest::Scan { .. } => {}
+            StoreRequest::Scan { .. } => line.scans += 1,
         }
         line.pending.push_back((collection, request, token));
     }

@@ -24,6 +24,7 @@ mod restart;
 mod restore;
 mod resync;
 mod rollback;
+mod scrub;
 mod sources;
 mod standby;
 mod tombstones;

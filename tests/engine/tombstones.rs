@@ -16,9 +16,9 @@ use driftless::store::entry::FORGOTTEN_HEADER;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-const LATENESS: Duration = Duration::from_secs(10);
+pub const LATENESS: Duration = Duration::from_secs(10);
 
-fn world_with_heartbeats() -> World {
+pub fn world_with_heartbeats() -> World {
     let mut world = World::new(1);
     world.settings.max_lateness = LATENESS;
     world.settings.task.heartbeat_interval = Duration::from_secs(1);
@@ -42,7 +42,7 @@ fn peer_heartbeat(world: &World) {
     world.append(&to, Some("driftless/heartbeat/us"), Some(Bytes::from(framing::frame(OUR_SCHEMA_ID, &body))));
 }
 
-fn run_with_peer(world: &World, worker: &mut Worker, seconds: u64) {
+pub fn run_with_peer(world: &World, worker: &mut Worker, seconds: u64) {
     for _ in 0..seconds {
         peer_heartbeat(world);
         world.run_in_steps(&mut [worker], 1_000, 100);

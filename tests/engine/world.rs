@@ -81,7 +81,7 @@ pub struct World {
 }
 
 impl World {
-    /// Region eu with the peer us, one shard. Heartbeats are off: a test that wants them shortens the interval.
+    /// Region eu with the peer us, one shard. Heartbeats are off, and so is the scrubber: a test that wants them says so.
     pub fn new(partitions: i32) -> Self {
         let world = Self::of("eu", &["eu", "us"], 1, partitions, HandClock::default());
         world.create_mirror("us", partitions);
@@ -119,6 +119,7 @@ impl World {
         let mut settings = StreamSettings::new(Region::new(region), regions, names, collections);
         settings.schema_id = OUR_SCHEMA_ID;
         settings.task.heartbeat_interval = Duration::from_secs(1_000_000);
+        settings.task.scrub.enabled = false;
         let mut types = NodeTypes::default();
         processor::register_standard(&mut types);
         let topology = Arc::new(Topology::parse("replicate.toml", REPLICATE, &types).expect("the shipped topology is good"));

@@ -8,13 +8,13 @@ use super::bytes::{ENTRIES, Known, Mark, State, decode_key, encode_key};
 use super::tables::{ENGINE_BYTES, Tables};
 use super::writer::{Batch, Writer};
 use crate::base::error::{Error, Result};
-use crate::base::ids::{RowKey, TaskId};
+use crate::base::ids::{CollectionId, RowKey, TaskId, VectorId};
 use crate::base::time::UnixMs;
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
 use crate::record::collection::Collections;
 use crate::store::entry::Entry;
-use crate::store::{Applied, Put, StoreOf, VersionStore};
+use crate::store::{Applied, Cursor, Put, StoreOf, VersionStore};
 use std::cell::OnceCell;
 use std::fs;
 use std::sync::Arc;
@@ -284,6 +284,44 @@ impl VersionStore for DiskStore {
         for (key, entry) in self.not_written() {
             visit(key.clone(), entry.clone());
         }
+    }
+
+    /// Goes by the keys' bytes. What lies in memory over a row of the tables is taken in its place; keys that are in memory
+    /// alone are younger than the walk.
+    fn page(
+        &self,
+        collection: CollectionId,
+        from: Option<&Cursor>,
+        max: usize,
+        entries: &mut Vec<(VectorId, Entry)>,
+    ) -> Option<Cursor> {
+        let of_collection = [ENTRIES, &collection.0.to_be_bytes()].concat();
+        let start = from.map_or(of_collection.as_slice(), |place| place.0.as_slice());
+        let (mut taken, mut next, mut damage) = (0, None, None);
+        let scanned = self.tables.scan(start, |bytes, value| {
+            if !bytes.starts_with(&of_collection) {
+                return false;
+            }
+            if taken == max {
+                next = Some(Cursor(bytes.to_vec()));
+                return false;
+            }
+            taken += 1;
+            let read = decode_key(bytes, &self.collections).and_then(|key| {
+                let over = self.pending.get(&key).or_else(|| self.in_flight.get(&key));
+                let known = over.map_or_else(|| Known::decode(value), |pending| Ok(pending.known.clone()))?;
+                Ok((key.id, known))
+            });
+            match read {
+                Ok((id, known)) => entries.extend(known.entry().map(|entry| (id, entry))),
+                Err(reason) => damage = Some(reason),
+            }
+            damage.is_none()
+        });
+        if let Some(reason) = scanned.err().or(damage) {
+            self.condemn(reason);
+        }
+        next
     }
 
     /// Where the writer is busy, the position goes with its next batch.

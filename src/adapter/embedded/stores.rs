@@ -4,12 +4,12 @@
 //! as soon as there are so many of them.
 
 use crate::base::error::Result;
-use crate::base::ids::{RowKey, TaskId, TopicId, TopicPartition};
+use crate::base::ids::{CollectionId, RowKey, TaskId, TopicId, TopicPartition, VectorId};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
 use crate::store::entry::Entry;
 use crate::store::memory::MemoryStore;
-use crate::store::{Applied, Opened, StoreOf, Stores, VersionStore};
+use crate::store::{Applied, Cursor, Opened, StoreOf, Stores, VersionStore};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -163,6 +163,16 @@ impl VersionStore for KeptStore {
 
     fn for_each(&self, visit: &mut dyn FnMut(RowKey, Entry)) {
         self.live.for_each(visit);
+    }
+
+    fn page(
+        &self,
+        collection: CollectionId,
+        from: Option<&Cursor>,
+        max: usize,
+        entries: &mut Vec<(VectorId, Entry)>,
+    ) -> Option<Cursor> {
+        self.live.page(collection, from, max, entries)
     }
 
     fn commit(&mut self, applied: &Applied) -> Result<()> {

@@ -70,6 +70,19 @@ impl Database {
         self.lock().check = check;
     }
 
+    /// Puts a row, or takes it away, behind everybody's back: a test's way to be somebody else who writes here.
+    pub fn meddle(&self, collection: CollectionId, id: VectorId, row: Option<StoredRow>) {
+        let Some(name) = self.name_of(collection) else { return };
+        let mut state = self.lock();
+        let State { rows, aliases, .. } = &mut *state;
+        let physical = aliases.get(name).map_or(name, String::as_str);
+        let Some(rows) = rows.get_mut(physical) else { return };
+        match row {
+            Some(row) => rows.insert(id, row),
+            None => rows.remove(&id),
+        };
+    }
+
     /// Wakes the clients whose replies are due. Whoever gives a store a latency calls this from time to time.
     pub fn wake_due(&self) {
         let mut state = self.lock();

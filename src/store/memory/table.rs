@@ -124,6 +124,24 @@ impl Table {
         }
     }
 
+    /// Visits at most `max` of the slots from `first` on, those that are taken; answers with the next one, if there is.
+    pub(super) fn page(&self, first: u32, max: usize, mut visit: impl FnMut(VectorId, &Packed)) -> Option<u32> {
+        let end = self.taken.min(first.saturating_add(u32::try_from(max).unwrap_or(u32::MAX)));
+        for slot in first..end {
+            if self.is_taken(slot) {
+                let (id, packed) = self.at(slot);
+                visit(id, packed);
+            }
+        }
+        (end < self.taken).then_some(end)
+    }
+
+    /// A slot that was freed keeps its key, but no hash leads to it.
+    fn is_taken(&self, slot: u32) -> bool {
+        let hash = hash_of(self.slot(slot).key);
+        self.shards[self.shard_of(hash)].find(hash, |held| *held == slot).is_some()
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
         let segment_bytes = SEGMENT_SLOTS * (size_of::<Slot>() + if self.has_texts() { size_of::<Box<str>>() } else { 0 });
         let index: usize = self.shards.iter().map(|shard| size_of_val(shard) + shard.allocation_size()).sum();

@@ -48,7 +48,7 @@ impl StreamTask {
                 self.metrics.commits.increment(1);
                 self.keep_position(offset)?;
             }
-            Purpose::Batch | Purpose::ReadBack => {
+            Purpose::Batch | Purpose::ReadBack | Purpose::Scrub | Purpose::Walk => {
                 return Err(Error::fatal("an append was answered under a vector store request's token"));
             }
         }
@@ -89,6 +89,15 @@ impl StreamTask {
             (Purpose::ReadBack, Err(error)) => {
                 self.tell_store_error(collection, &error);
                 self.read_back_failed(now);
+                Ok(())
+            }
+            (Purpose::Scrub, Ok(StoreReply::ReadBack(found))) => {
+                self.scrub_read(&found, now);
+                Ok(())
+            }
+            (Purpose::Scrub, Err(error)) => {
+                self.tell_store_error(collection, &error);
+                self.scrub.failed(now);
                 Ok(())
             }
             (purpose, reply) => Err(Error::fatal(format_args!("{purpose:?} was answered with {reply:?}"))),

@@ -2,7 +2,7 @@
 
 use super::{Restored, SourceStart, StreamTask};
 use crate::base::error::Result;
-use crate::base::ids::{RowKey, TopicPartition};
+use crate::base::ids::{Region, RowKey, TopicPartition};
 use crate::base::time::{Now, UnixMs};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
@@ -222,6 +222,13 @@ impl StreamTask {
         self.committing.floor
     }
 
+    /// The origin of which least is settled: it holds the floor back.
+    pub fn floor_held_by(&self) -> Option<&Region> {
+        let origins = (0..self.sources.len()).filter(|source| !self.sources[*source].repair);
+        let least = origins.min_by_key(|source| self.settled(*source).frontier)?;
+        Some(&self.sources[least].region)
+    }
+
     /// The floor as far as this source has earned it: what a region that was added later brings is no replay.
     pub(super) fn floor_of(&self, source: usize) -> Option<Hlc> {
         let frontier = self.settled(source).frontier?;
@@ -240,8 +247,8 @@ impl StreamTask {
             return;
         }
         self.committing.next_forget = now.monotonic + HOUSEKEEPING;
-        if self.completeness.resync_from().is_some() {
-            // The peer may not have seen the delete yet, and what it had beaten may be on its way here.
+        if !self.completeness.is_whole() {
+            // The peer of a resync may not have seen the delete yet, and what it had beaten may be on its way here.
             return;
         }
         let Some(floor) = self.committing.floor else { return };

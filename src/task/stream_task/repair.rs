@@ -188,7 +188,7 @@ impl StreamTask {
         }
     }
 
-    fn write_again(&mut self, key: RowKey, entry: Entry, write: Write, now: Now) {
+    pub(super) fn write_again(&mut self, key: RowKey, entry: Entry, write: Write, now: Now) {
         let collection = key.collection.index();
         if self.lanes[collection].waits(&key) {
             return;
@@ -215,7 +215,7 @@ impl StreamTask {
     fn changelog_read(&mut self, part: Part, now: Now, schemas: &mut dyn SchemaSource, commands: &mut Commands) {
         self.reads -= 1;
         let Part { reading, records, mut next, until, .. } = part;
-        let mut not_before = Duration::ZERO;
+        let (mut not_before, mut no_room) = (Duration::ZERO, false);
         for record in &records {
             match reading {
                 Reading::ForeignEntries => self.judge_foreign_entry(record, now, commands),
@@ -224,9 +224,19 @@ impl StreamTask {
                 Reading::Reassert => {
                     // A former owner's last appends may lie behind the winners', with none of ours to show the gap.
                     self.judge_foreign_vector(record, commands);
-                    if !self.write_record_again(record, now, schemas) {
-                        next = record.offset;
-                        not_before = now.monotonic + REPEAT_WAIT;
+                    match self.write_record_again(record, now, schemas) {
+                        Again::Done => {}
+                        Again::NeedsSchema => self.reassert.defer(record.offset, now.monotonic + SCHEMA_WAIT),
+                        Again::NoRoom => {
+                            next = record.offset;
+                            not_before = now.monotonic + REPEAT_WAIT;
+                            break;
+                        }
+                    }
+                }
+                Reading::Scrub => {
+                    if self.scrub.takes(record.offset) && self.write_record_again(record, now, schemas) == Again::NoRoom {
+                        (next, no_room) = (record.offset, true);
                         break;
                     }
                 }
@@ -234,6 +244,12 @@ impl StreamTask {
             }
         }
         match reading {
+            Reading::Scrub => {
+                self.scrub.range_read(next, until, no_room, now);
+                if next < until && !no_room {
+                    self.read_for_scrub(next, until, commands);
+                }
+            }
             Reading::Reassert => {
                 self.reassert.range_read(next, until, not_before);
                 self.let_go_if_done();
@@ -314,31 +330,27 @@ impl StreamTask {
         self.append_vector(id, commands);
     }
 
-    /// Writes a winner's row again if this record still is what holds its key. False: not now (no room, or its
-    /// schema is being asked for).
-    fn write_record_again(&mut self, record: &RawRecord, now: Now, schemas: &mut dyn SchemaSource) -> bool {
-        let Some((key, Some(entry))) = self.held(record) else { return true };
+    /// Writes a winner's row again if this record still is what holds its key.
+    fn write_record_again(&mut self, record: &RawRecord, now: Now, schemas: &mut dyn SchemaSource) -> Again {
+        let Some((key, Some(entry))) = self.held(record) else { return Again::Done };
         if entry.vector_offset != record.offset || entry.refused {
-            return true;
+            return Again::Done;
         }
         if !self.may_repair() {
-            return false;
+            return Again::NoRoom;
         }
         if entry.tombstone {
             self.write_again(key, entry, Write::Delete, now);
-            return true;
+            return Again::Done;
         }
         // Its own key and headers were judged when it came; those that it has here are ours.
         let bare = RawRecord { key: None, headers: Vec::new(), ..record.clone() };
         let change = match decode(bare, &entry.version.origin, &self.context.collections, schemas) {
             Decoded::Change(change) => change,
-            Decoded::NeedsSchema(_) => {
-                self.reassert.defer(record.offset, now.monotonic + SCHEMA_WAIT);
-                return true;
-            }
+            Decoded::NeedsSchema(_) => return Again::NeedsSchema,
             other => {
                 tracing::error!(task = %self.id(), key = %key.id, ?other, "a winner in the vectors changelog can't be read; its row is not written again");
-                return true;
+                return Again::Done;
             }
         };
         let mut row = Row::default();
@@ -348,8 +360,18 @@ impl StreamTask {
                 tracing::error!(task = %self.id(), key = %key.id, %rejection, "a winner in the vectors changelog can't be read; its row is not written again");
             }
         }
-        true
+        Again::Done
     }
+}
+
+/// What became of a row that was to be written again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// It is on its way, or overtaken.
+    Done,
+    NoRoom,
+    /// Its schema is being asked for.
+    NeedsSchema,
 }
 
 /// Does the vector store hold what it should?

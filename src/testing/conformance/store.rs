@@ -6,7 +6,7 @@ use crate::merge::hlc::Hlc;
 use crate::merge::version::{ContentHash, Version};
 use crate::record::collection::{CollectionSpec, Collections, IdKind, IndexKind, Metric};
 use crate::store::entry::Entry;
-use crate::store::{Applied, Position, Put, VersionStore};
+use crate::store::{Applied, Cursor, Position, Put, VersionStore};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::HashMap;
@@ -20,6 +20,7 @@ pub fn run(make: MakeStore<'_>) {
     ids_that_look_alike_are_kept_apart(make);
     tombstones_are_found_oldest_first_below_the_floor(make);
     removed_room_is_used_again(make);
+    a_walk_by_pages_meets_every_entry_that_stays_once(make);
     what_was_forgotten_is_remembered_until_something_newer_is_put(make);
     of_what_the_log_has_put_the_newest_holds_the_key(make);
     the_end_of_the_vectors_never_goes_back(make);
@@ -152,6 +153,42 @@ fn removed_room_is_used_again(make: MakeStore<'_>) {
     assert!(after_first > 0 && grown < 2 * after_first, "{after_first} bytes after one round, {grown} after twenty");
 }
 
+fn a_walk_by_pages_meets_every_entry_that_stays_once(make: MakeStore<'_>) {
+    for collection in 0..3 {
+        for max in [1, 7, 1_000] {
+            let mut store = make(&collections());
+            for number in 0..300 {
+                store.put(&key(collection, number), entry(number as u64, number % 5 == 0));
+                store.put(&key((collection + 1) % 3, number), entry(1, false));
+            }
+            written_out(&mut *store, CollectionId(collection), 300);
+            let (mut met, mut place, mut calls): (Vec<VectorId>, Option<Cursor>, i64) = (Vec::new(), None, 0);
+            loop {
+                let mut entries = Vec::new();
+                let next = store.page(CollectionId(collection), place.as_ref(), max, &mut entries);
+                assert!(entries.len() <= max, "no more than asked for");
+                for (id, found) in entries {
+                    assert_eq!(store.get(&RowKey { collection: CollectionId(collection), id: id.clone() }), Some(found));
+                    met.push(id);
+                }
+                // While it goes on, every third key goes, and others come.
+                forget(&mut *store, &key(collection, calls * 3));
+                store.put(&key(collection, 1_000 + calls), entry(1, false));
+                calls += 1;
+                if next.is_none() || calls > 2_000 {
+                    break;
+                }
+                place = next;
+            }
+            for number in (0..300).filter(|number| number % 3 != 0) {
+                let id = key(collection, number).id;
+                let times = met.iter().filter(|found| **found == id).count();
+                assert_eq!(times, 1, "{id} in pages of {max}, collection {collection}");
+            }
+        }
+    }
+}
+
 fn what_was_forgotten_is_remembered_until_something_newer_is_put(make: MakeStore<'_>) {
     let mut store = make(&collections());
     store.put(&key(1, 1), entry(10, true));
@@ -191,6 +228,20 @@ fn the_end_of_the_vectors_never_goes_back(make: MakeStore<'_>) {
     store.put(&key(0, 1), Entry { vector_offset: 5, ..entry(11, false) });
     forget(&mut *store, &key(0, 1));
     assert_eq!(store.vectors_end(), 42);
+}
+
+/// Until a store that writes behind its back has written.
+fn written_out(store: &mut dyn VersionStore, collection: CollectionId, entries: usize) {
+    for next_offset in 1..1_000_000 {
+        store.commit(&applied(next_offset)).expect("committed");
+        let mut page = Vec::new();
+        store.page(collection, None, 2 * entries, &mut page);
+        if page.len() == entries {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    panic!("the entries are never written");
 }
 
 /// Random puts and removes on few keys, compared with a map after every step and in full at the end.

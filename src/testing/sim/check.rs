@@ -5,6 +5,7 @@ mod buffers;
 pub(super) mod content;
 pub(super) mod dead_letters;
 mod durable;
+mod foreign;
 mod frontier;
 mod key_order;
 mod progress;
@@ -34,6 +35,7 @@ pub(super) struct RegionChecks {
     pub progress: progress::ProgressChecks,
     pub standby: standby::StandbyChecks,
     frontier: frontier::FrontierChecks,
+    pub foreign: foreign::ForeignRows,
 }
 
 /// What a record asks of the region that has read it, decided from its bytes, its key and its append time.
@@ -91,13 +93,14 @@ pub(super) struct Rules {
 }
 
 impl RegionChecks {
-    pub fn new(names: TopicNames, collections: Arc<Collections>, violations: Violations) -> Self {
+    pub fn new(names: TopicNames, collections: Arc<Collections>, max_lateness_ms: i64, violations: Violations) -> Self {
         Self {
             key_order: key_order::KeyOrder::new(violations.clone()),
             durable: durable::Durable::new(names.clone(), collections.clone(), violations.clone()),
             standby: standby::StandbyChecks::new(collections, violations.clone()),
             progress: progress::ProgressChecks::new(violations.clone()),
-            frontier: frontier::FrontierChecks::new(violations),
+            frontier: frontier::FrontierChecks::new(violations.clone()),
+            foreign: foreign::ForeignRows::new(max_lateness_ms, violations),
             names,
         }
     }
@@ -112,8 +115,9 @@ impl RegionChecks {
     }
 
     /// The vector store has carried out a batch.
-    pub fn row_landed(&mut self, collection: CollectionId, batch: &RowBatch) {
+    pub fn row_landed(&mut self, now: Duration, collection: CollectionId, batch: &RowBatch) {
         self.durable.rows_landed(collection, batch);
+        self.foreign.rows_landed(now, collection, batch);
     }
 
     /// A worker's append is in the log.

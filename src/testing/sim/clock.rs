@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Wall time of an unskewed clock when the timeline stands at 0.
-const EPOCH_MS: i64 = 1_700_000_000_000;
+pub(super) const EPOCH_MS: i64 = 1_700_000_000_000;
 
 /// Milliseconds since the beginning of the run. Moved by the world alone.
 #[derive(Debug, Clone, Default)]

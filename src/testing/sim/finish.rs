@@ -10,11 +10,14 @@ use crate::base::time::Clock;
 use crate::region::topics::REPAIR;
 use std::any::Any;
 use std::collections::HashMap;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a lost or late write may still do harm (DESIGN 1, safety window), and what its repair takes.
 const AFTERMATH: Duration = Duration::from_secs(42);
+/// What the scrubber's last repairs take.
+const LAST_REPAIRS: Duration = Duration::from_secs(5);
 /// Beside two heartbeats and the way: what settling a heartbeat takes at most when nothing else goes on.
 const IDLE_FRONTIER_SLACK: Duration = Duration::from_secs(2);
 
@@ -46,7 +49,7 @@ pub(super) fn run(world: &mut World) -> Ended {
     let mut admitted = 0;
     if settle(world) {
         world.run_until(world.now() + AFTERMATH);
-        if settle(world) {
+        if settle(world) && sweep(world) && settle(world) {
             admitted = verify(world);
         }
     }
@@ -91,6 +94,48 @@ fn wait(world: &mut World, deadline: Duration, done: impl Fn(&World) -> bool) ->
         world.run_until(world.now() + LOOK);
     }
     !is_over(world)
+}
+
+/// Until the scrubbers have been through everything once from here on, and have put right what they found.
+fn sweep(world: &mut World) -> bool {
+    let Some(pass) = world.scenario.scrub_pass else { return true };
+    world.swept = floors(world);
+    let before = passes(world);
+    let deadline = world.now() + world.scenario.heal_within;
+    // The pass that is under way, and a whole one.
+    let through = |world: &World| passes(world).iter().all(|(who, done)| *done >= before.get(who).map_or(0, |before| before + 2));
+    let swept = wait(world, deadline, through);
+    world.run_until(world.now() + pass * 2 + LAST_REPAIRS);
+    swept
+}
+
+/// Whole passes of each task and each walk.
+fn passes(world: &World) -> HashMap<(u64, String), u64> {
+    let mut passes = HashMap::new();
+    for worker in world.regions.iter().flat_map(|region| &region.workers) {
+        let report = worker.report();
+        for task in report.tasks {
+            passes.insert((worker.id, task.task), task.scrub.passes);
+        }
+        // One that has no task walks nowhere.
+        if passes.keys().any(|(id, _)| *id == worker.id) {
+            passes.insert((worker.id, "walk".to_owned()), report.walks.iter().map(|walk| walk.passes).sum());
+        }
+    }
+    passes
+}
+
+/// Of each region, by partition; of one that lacks records none.
+fn floors(world: &World) -> Vec<HashMap<i32, i64>> {
+    let of = |tasks: Vec<crate::stream::report::TaskReport>| {
+        let whole = tasks.into_iter().filter(|task| task.incomplete.is_empty());
+        whole.filter_map(|task| Some((task.partition, task.floor_ms?))).collect::<Vec<_>>()
+    };
+    let floors = world.regions.iter().map(|region| {
+        let reports = region.workers.iter().map(|worker| of(worker.report().tasks));
+        reports.flatten().collect()
+    });
+    floors.collect()
 }
 
 fn local_ends(world: &World) -> Vec<(usize, TopicPartition, i64)> {
@@ -156,9 +201,12 @@ fn state(world: &World) -> String {
                     })
                     .collect();
                 text += &format!(
-                    "{}: worker {} task {} {}, in flight {}, {open:?}; ",
-                    region.name, worker.id, task.task, task.state, task.in_flight
+                    "{}: worker {} task {} {}, in flight {}, {open:?}, scrubbed {} times; ",
+                    region.name, worker.id, task.task, task.state, task.in_flight, task.scrub.passes
                 );
+            }
+            for walk in worker.report().walks {
+                text += &format!("{}: worker {} walked {} times; ", region.name, worker.id, walk.passes);
             }
         }
     }
@@ -184,8 +232,16 @@ fn verify(world: &mut World) -> u64 {
     }
     oracle.verify_rekeyed(now, &world.violations);
     for region in &world.regions {
-        let looked_at =
-            Region { index: region.index, name: region.name.as_str(), broker: &region.broker, database: &region.database };
+        let floors = world.swept.get(region.index);
+        let spared =
+            region.checks.lock().unwrap_or_else(PoisonError::into_inner).foreign.spared(now, floors, world.rules.partitions);
+        let looked_at = Region {
+            index: region.index,
+            name: region.name.as_str(),
+            broker: &region.broker,
+            database: &region.database,
+            spared: &spared,
+        };
         content::verify(now, &looked_at, &oracle, &world.names, &world.workload, &world.rules, &world.violations);
         dead_letters::verify(
             now,

@@ -1,6 +1,7 @@
 //! Carrying out faults, and ending those that last.
 
 use super::interrupt::Blow;
+use super::meddle;
 use super::plan::PlannedFault;
 use super::region::SimRegion;
 use super::scenario::FaultKind;
@@ -74,6 +75,9 @@ fn apply(world: &mut World, fault: &PlannedFault, now: Duration) -> bool {
                     checks.broker_clock_set_back(fault.region, world.rules.partitions, before);
                 }
             }
+        }
+        FaultKind::RowVanishes | FaultKind::RowOverwritten | FaultKind::RowAppears => {
+            return meddle::with_rows(&mut world.regions[fault.region], fault, now);
         }
         _ => weather(&mut world.regions[fault.region], fault, until),
     }

@@ -106,5 +106,8 @@ fn measure(kind: FaultKind) -> (Duration, i64, i64) {
         FaultKind::WorkerClockJump | FaultKind::WriterClockJump => (seconds(0), -60_000, 60_000),
         FaultKind::BrokerClockJump => (seconds(0), -10_000, 10_000),
         FaultKind::RegistrySilent => (seconds(15), 0, 0),
+        FaultKind::RowVanishes => (seconds(0), 0, 0),
+        FaultKind::RowOverwritten => (seconds(0), 0, 2),
+        FaultKind::RowAppears => (seconds(0), 0, 2),
     }
 }

@@ -70,6 +70,7 @@ pub(super) struct RegionParts<'a> {
     pub session_timeout: Duration,
     pub broker_skew_ms: i64,
     pub writer_skew_ms: i64,
+    pub max_lateness_ms: i64,
     pub workload: &'a Workload,
     pub violations: &'a Violations,
 }
@@ -84,7 +85,7 @@ impl SimRegion {
         if parts.index == 0 {
             database.check_writes_with(Some(refusal(parts.workload, &collections)));
         }
-        let checks = RegionChecks::new(parts.names.clone(), collections, parts.violations.clone());
+        let checks = RegionChecks::new(parts.names.clone(), collections, parts.max_lateness_ms, parts.violations.clone());
         Self {
             index: parts.index,
             name: parts.name,

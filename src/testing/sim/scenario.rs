@@ -46,6 +46,9 @@ pub struct Scenario {
     pub batch_bytes: usize,
     /// Bytes that a task holds back in its input buffer.
     pub buffer_bytes: usize,
+    /// How long a pass of the scrubber takes; without, there is none, so that all else shows that it needs none.
+    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
+    pub scrub_pass: Option<Duration>,
     pub workload: WorkloadSpec,
     #[serde(rename = "fault")]
     pub faults: Vec<FaultSpec>,
@@ -183,6 +186,21 @@ fault_kinds! {
     BrokerClockJump = "broker_clock_jump",
     /// A region's schema registry answers nobody.
     RegistrySilent = "registry_silent",
+    /// A row is gone from a region's vector store, by nobody's doing.
+    RowVanishes = "row_vanishes",
+    /// A row is written over by somebody else; `amount`: 0 with an older stamp, 1 with the same and a smaller sequence,
+    /// 2 with a stamp that no change can have yet.
+    RowOverwritten = "row_overwritten",
+    /// A row appears that nobody ever wrote; `amount`: 0 from before the regions began, 1 of now, 2 with a stamp
+    /// that no change can have yet.
+    RowAppears = "row_appears",
+}
+
+impl FaultKind {
+    /// Only the scrubber undoes it.
+    pub(super) fn needs_scrubber(self) -> bool {
+        matches!(self, FaultKind::RowVanishes | FaultKind::RowOverwritten | FaultKind::RowAppears)
+    }
 }
 
 impl Default for Scenario {
@@ -203,6 +221,7 @@ impl Default for Scenario {
             append_queue: 10_000,
             batch_bytes: 2 << 20,
             buffer_bytes: 4 << 20,
+            scrub_pass: None,
             workload: WorkloadSpec::default(),
             faults: Vec::new(),
         }
@@ -276,6 +295,10 @@ impl Scenario {
             if fault.at.is_some() == fault.every.is_some() {
                 let message = format!("the fault {kind} needs either `at` or `every`");
                 root.fault(root.place_of("fault"), message, "Write at = \"10s\" for once, every = \"10s\" for again and again.");
+            }
+            if fault.kind.needs_scrubber() && self.scrub_pass.is_none() {
+                let message = format!("nothing undoes the fault {kind} without a scrubber");
+                root.fault(root.place_of("fault"), message, "Write scrub_pass = \"10s\" at the head of the file.");
             }
             for name in fault.region.iter().chain(&fault.peer) {
                 if regions.contains(&self.regions) && !self.region_names().contains(&name.as_str()) {

@@ -124,7 +124,7 @@ impl StoreLine {
                 format!("worker {}: {:?} {:?}, deletes {:?}: {verdict}", self.worker, batch.ids, versions(batch), batch.deletes)
             });
             if outcome.is_ok() {
-                self.checks.lock().unwrap_or_else(PoisonError::into_inner).row_landed(pending.collection, batch);
+                self.checks.lock().unwrap_or_else(PoisonError::into_inner).row_landed(at, pending.collection, batch);
                 if at > pending.deadline {
                     self.trace.count("write landed after its deadline", 1);
                 }

@@ -27,8 +27,12 @@ pub fn swarm(seed: u64, regions: usize) -> Scenario {
         workload: workload(&mut random),
         ..Scenario::default()
     };
+    if random.percent(35) {
+        scenario.scrub_pass = Some(seconds(&mut random, 4, 12));
+    }
     for kind in FaultKind::ALL {
-        if random.percent(30) {
+        let likely = if kind.needs_scrubber() { 60 * usize::from(scenario.scrub_pass.is_some()) } else { 30 };
+        if random.percent(likely) {
             let every = seconds(&mut random, 4, 40);
             scenario.faults.push(FaultSpec { every: Some(every), ..FaultSpec::new(*kind) });
         }

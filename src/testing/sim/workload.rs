@@ -16,7 +16,7 @@ use bytes::Bytes;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-const DIMENSION: usize = 2;
+pub(super) const DIMENSION: usize = 2;
 /// How many there are (see [`collections`]).
 pub(super) const COLLECTIONS: u64 = 2;
 /// How many changes back a duplicate or a tie may reach.
@@ -357,7 +357,7 @@ impl Workload {
 }
 
 /// The ids take turns between the collections.
-fn row_key(number: usize) -> RowKey {
+pub(super) fn row_key(number: usize) -> RowKey {
     let id = if number.is_multiple_of(2) {
         VectorId::Int(number as i64 - 4)
     } else {

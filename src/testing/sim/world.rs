@@ -23,7 +23,7 @@ use crate::region::topics::TopicNames;
 use crate::stream::settings::StreamSettings;
 use crate::testing::random::SplitMix64;
 use crate::topology::build::Topology;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -71,6 +71,8 @@ pub(super) struct World {
     pub writes_left: usize,
     next_link: Duration,
     next_look: Duration,
+    /// Of each region, the floors of its partitions when the scrubbers began their last passes.
+    pub swept: Vec<HashMap<i32, i64>>,
     /// A worker ended with an error, or something else after which nothing can be said.
     pub broken: Option<String>,
 }
@@ -97,6 +99,7 @@ impl World {
                 session_timeout: scenario.session_timeout,
                 broker_skew_ms: random.between(0, 6_000) as i64 - 3_000,
                 writer_skew_ms: random.between(0, 2 * writer_skew) as i64 - writer_skew as i64,
+                max_lateness_ms: scenario.max_lateness.as_millis() as i64,
                 workload: &workload,
                 violations: &violations,
             }));
@@ -126,6 +129,7 @@ impl World {
             writes_left: scenario.workload.changes,
             next_link: Duration::ZERO,
             next_look: Duration::ZERO,
+            swept: Vec::new(),
             broken: None,
             timeline,
         };
@@ -160,6 +164,8 @@ impl World {
         settings.task.heartbeat_interval = self.scenario.heartbeat_interval;
         settings.task.batch_bytes_max = self.scenario.batch_bytes;
         settings.task.buffer_bytes_max = self.scenario.buffer_bytes;
+        settings.task.scrub.enabled = self.scenario.scrub_pass.is_some();
+        settings.task.scrub.pass_min = self.scenario.scrub_pass.unwrap_or(settings.task.scrub.pass_min);
         if self.scenario.buffer_bytes < 100_000 {
             settings.poll_max = 20;
         }
