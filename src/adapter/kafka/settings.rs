@@ -58,9 +58,11 @@ const GROUP_FIXED: Properties = &[
     ("isolation.level", "read_uncommitted"),
 ];
 
+/// `fetch.wait.max.ms`: at the end of a partition a fetch waits so long at the broker, and every question that is sent
+/// after it on the same connection waits with it; a restore asks a dozen.
 const READER: Properties = &[
     ("fetch.queue.backoff.ms", "1"),
-    ("fetch.wait.max.ms", "100"),
+    ("fetch.wait.max.ms", "10"),
     ("fetch.message.max.bytes", FETCH_BYTES),
     ("queued.max.messages.kbytes", FETCH_BUFFER_KIB),
     ("check.crcs", "true"),
