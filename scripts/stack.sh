@@ -15,6 +15,7 @@ usage: scripts/stack.sh COMMAND
   stop [NAME…]        stop in an orderly way; data and ports are kept
   start [NAME…]       start again what was stopped or killed
   kill NAME…          SIGKILL
+  wipe NAME…          delete the data of servers that do not run: they start again empty
   pause NAME…         SIGSTOP
   resume NAME…        SIGCONT
   status [--json] [NAME…]    exit code 1 unless all of them are ready

@@ -259,6 +259,14 @@ def kill(stack, names):
             raise Failure(f"{name} (process {stack.process(name)['pid']}) survives SIGKILL")
 
 
+def wipe(stack, names):
+    """As if their disks were new. Ports and addresses stay."""
+    for name in names:
+        if stack.alive(name):
+            raise Failure(f"{name} runs; `kill` or `stop` it first")
+        shutil.rmtree(stack.data / name, ignore_errors=True)
+
+
 def check_names(stack, names):
     for name in names:
         if name not in stack.servers:
@@ -330,14 +338,14 @@ def link(stack, arguments):
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="stack.sh", add_help=False)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("up", "start", "stop", "down", "status", "env", *SIGNALS):
+    for verb in ("up", "start", "stop", "down", "wipe", "status", "env", *SIGNALS):
         sub = verbs.add_parser(verb, add_help=False)
         if verb == "status":
             sub.add_argument("--json", action="store_true")
         if verb == "up":
             sub.add_argument("--brokers", action="append", default=[], type=broker_count, metavar="REGION=N")
         if verb != "down":
-            sub.add_argument("names", nargs="+" if verb in SIGNALS else "*", metavar="NAME")
+            sub.add_argument("names", nargs="+" if verb in ("wipe", *SIGNALS) else "*", metavar="NAME")
     links = verbs.add_parser("link", add_help=False).add_subparsers(dest="link", required=True)
     for verb in ("cut", "heal", "delay", "status"):
         sub = links.add_parser(verb, add_help=False)
@@ -362,7 +370,7 @@ def main():
     stack_home.mkdir(parents=True, exist_ok=True)
     # Whatever changes the stack does so alone; looking and cutting links may go on meanwhile.
     lock = (stack_home / "lock").open("w")
-    if args.verb in ("up", "start", "stop", "down", *SIGNALS):
+    if args.verb in ("up", "start", "stop", "down", "wipe", *SIGNALS):
         fcntl.flock(lock, fcntl.LOCK_EX)
     stack = Stack(stack_home)
     try:
@@ -377,6 +385,8 @@ def main():
                 stop(stack, args.names)
             case "kill":
                 kill(stack, args.names)
+            case "wipe":
+                wipe(stack, args.names)
             case "pause" | "resume":
                 for name in args.names:
                     stack.signal(name, SIGNALS[args.verb])

@@ -45,10 +45,11 @@ def make_load(tap, cluster, seed, count, bad_of_each, rows, seconds):
 
 
 def open_logs(cluster):
-    return {
-        region.name: rawlog.RawLog(region.name, cluster.peers_of(region.name), region.kafka)
-        for region in cluster.regions.values()
-    }
+    return {name: open_log(cluster, name) for name in cluster.regions}
+
+
+def open_log(cluster, region):
+    return rawlog.RawLog(region, cluster.peers_of(region), cluster.regions[region].kafka)
 
 
 def verify(tap, cluster, load, logs):
