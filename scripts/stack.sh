@@ -10,7 +10,8 @@ usage: scripts/stack.sh COMMAND
   install             download what is missing (`up` does it too)
   up [--brokers REGION=N]… [NAME…]
                       start these servers and all that they need; default: every one. N is 1, as by
-                      default, or 3: then what is written there has three replicas, two of them in sync
+                      default, or 3: then what is written there has three replicas, two of them in sync. ap=1
+                      adds a third region
   down                end what `up` started and delete its data (logs stay until the next `up`)
   stop [NAME…]        stop in an orderly way; data and ports are kept
   start [NAME…]       start again what was stopped or killed

@@ -21,7 +21,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from servers import REGIONS, servers
+from servers import REGIONS, THIRD_REGION, servers
 
 READY_SECONDS_MAX = 180
 POLL_SECONDS = 0.15
@@ -352,15 +352,15 @@ def parse(arguments):
         if verb == "delay":
             sub.add_argument("ms", type=float)
         if verb != "status":
-            sub.add_argument("region", nargs="?", choices=REGIONS)
+            sub.add_argument("region", nargs="?", choices=(*REGIONS, THIRD_REGION))
     return parser.parse_args(arguments)
 
 
 def broker_count(text):
     """`us=3` as ("us", 3)."""
     region, _, count = text.partition("=")
-    if region not in REGIONS or count not in ("1", "3"):
-        raise argparse.ArgumentTypeError(f"{text!r}: write us=1, us=3, eu=1 or eu=3")
+    if region not in (*REGIONS, THIRD_REGION) or count not in ("1", "3"):
+        raise argparse.ArgumentTypeError(f"{text!r}: write us=1, us=3, eu=1, eu=3, ap=1 or ap=3")
     return region, int(count)
 
 

@@ -44,7 +44,8 @@ class Region:
 
 
 def regions_from_environment():
-    return {name: region_from_environment(name) for name in ("us", "eu")}
+    third = ["ap"] if "DRIFTLESS_AP_KAFKA" in os.environ else []
+    return {name: region_from_environment(name) for name in ("us", "eu", *third)}
 
 
 def region_from_environment(name):
