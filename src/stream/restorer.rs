@@ -118,8 +118,9 @@ impl Restorer {
         (Self { requests, replies, wake, standbys, jobs: VecDeque::new() }, handle)
     }
 
-    /// Takes new requests in, then does one step of the job in front. Reads and checks are short and go before
-    /// restores, so that running tasks don't wait for one that starts.
+    /// Takes new requests in, then does one step of the job in front. Restores that go on from what a standby has read
+    /// come first; then reads and checks, which are short too, so that running tasks don't wait for one that starts from
+    /// nothing.
     pub fn run_once(&mut self, reader: &mut dyn LogReader, now: Now) -> Stepped {
         loop {
             match self.requests.try_recv() {
@@ -160,10 +161,19 @@ impl Restorer {
 
     fn accept(&mut self, request: Request) {
         match request {
-            Request::Restore(request) => self.jobs.push_back(Job::Restore(Box::new(Restore::new(request)))),
+            Request::Restore(request) => {
+                let mut restore = Restore::new(request);
+                self.claim_for(&mut restore);
+                let at = match restore.is_cold() {
+                    true => None,
+                    // What a task that was restored a moment ago has to read again is longer than what is left of this.
+                    false => self.jobs.iter().position(|job| !matches!(job, Job::Restore(other) if !other.is_cold())),
+                };
+                self.jobs.insert(at.unwrap_or(self.jobs.len()), Job::Restore(Box::new(restore)));
+            }
             other => {
-                // Behind a restore in mid-read, which holds the reader; before those not begun.
-                let at = self.jobs.iter().position(|job| matches!(job, Job::Restore(restore) if !restore.has_begun()));
+                // Behind a restore in mid-read, which holds the reader, and short ones; before those that begin from nothing.
+                let at = self.jobs.iter().position(|job| matches!(job, Job::Restore(restore) if restore.is_cold()));
                 self.jobs.insert(at.unwrap_or(self.jobs.len()), Job::Other(Box::new(other)));
             }
         }
@@ -176,9 +186,8 @@ impl Restorer {
             self.give_back(*restore);
             return Stepped::Worked;
         }
-        if let Some(tail) = self.standbys.as_ref().filter(|_| restore.is_cold()).and_then(|standbys| standbys.claim(task)) {
-            restore.go_on_from(tail);
-        }
+        // From one that was called off after this was asked for.
+        self.claim_for(&mut restore);
         match restore.step(reader, now) {
             Ok(None) => {
                 self.jobs.push_front(Job::Restore(restore));
@@ -203,6 +212,13 @@ impl Restorer {
                 self.reply(Reply::RestoreFailed { task, life, error });
                 Stepped::Worked
             }
+        }
+    }
+
+    fn claim_for(&self, restore: &mut Restore) {
+        let standbys = self.standbys.as_ref().filter(|_| restore.is_cold());
+        if let Some(tail) = standbys.and_then(|standbys| standbys.claim(restore.request.task)) {
+            restore.go_on_from(tail);
         }
     }
 
