@@ -1,6 +1,8 @@
 //! The restorer: reads changelogs and looks at topics for the stream threads, on a thread of its own, so that
 //! no processing waits for a round trip. In a simulation the same object is stepped by hand.
 
+mod described;
+
 use crate::base::error::{Error, Remedy, Result};
 use crate::base::ids::{TaskId, TopicPartition};
 use crate::base::time::Now;
@@ -12,6 +14,7 @@ use crate::stream::standby::{InHand, StandbyHandle, Standbys};
 use crate::task::command::{Part, Reading};
 use crate::task::stream_task::SourceStart;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
+use described::{Described, OncePerTopic};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
@@ -101,6 +104,7 @@ pub struct Restorer {
     /// Restores go on from what these have read.
     standbys: Option<Standbys>,
     jobs: VecDeque<Job>,
+    described: Described,
 }
 
 impl Restorer {
@@ -115,7 +119,7 @@ impl Restorer {
         let (replies, replies_out) = unbounded();
         let handle =
             RestorerHandle { requests: requests_in, replies: replies_out, standbys: standbys.as_ref().map(Standbys::join) };
-        (Self { requests, replies, wake, standbys, jobs: VecDeque::new() }, handle)
+        (Self { requests, replies, wake, standbys, jobs: VecDeque::new(), described: Described::default() }, handle)
     }
 
     /// Takes new requests in, then does one step of the job in front. Restores that go on from what a standby has read
@@ -131,6 +135,13 @@ impl Restorer {
             }
         }
         let Some(job) = self.jobs.pop_front() else { return Stepped::Idle };
+        let mut described = std::mem::take(&mut self.described);
+        let stepped = self.step(job, &mut OncePerTopic::new(reader, &mut described, now.monotonic), now);
+        self.described = described;
+        stepped
+    }
+
+    fn step(&mut self, job: Job, reader: &mut dyn LogReader, now: Now) -> Stepped {
         match job {
             Job::Restore(restore) => self.step_restore(restore, reader, now),
             Job::Other(request) => match answer(&request, reader) {
