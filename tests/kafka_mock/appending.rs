@@ -30,6 +30,22 @@ impl Writer {
         self.appended += count;
     }
 
+    /// How many were taken before one was given back, as it was.
+    fn append_until_full(&mut self) -> u64 {
+        let before = self.appended;
+        loop {
+            let value = self.appended.to_string();
+            match self.appender.append(plain(&self.to, &value), self.appended) {
+                Ok(()) => self.appended += 1,
+                Err(AppendRefused::QueueFull(back)) => {
+                    assert_eq!(back.value.as_deref(), Some(value.as_bytes()));
+                    return self.appended - before;
+                }
+                Err(other) => panic!("refused: {other:?}"),
+            }
+        }
+    }
+
     fn append_and_wait(&mut self, mock: &mut MockLog, count: u64) {
         self.append(count);
         self.all_answered(mock);
@@ -170,11 +186,9 @@ fn f09_slow_brokers_fill_the_queue_and_the_rest_is_given_back() {
     let mut writer = Writer::new(&mut mock);
     writer.append_and_wait(&mut mock, 1);
     mock.round_trip(Duration::from_millis(300));
-    writer.append(100);
-    match writer.appender.append(plain(&writer.to, "one too many"), 999) {
-        Err(AppendRefused::QueueFull(back)) => assert_eq!(back.value.as_deref(), Some(&b"one too many"[..])),
-        other => panic!("taken beyond the limit: {other:?}"),
-    }
+    let taken = writer.append_until_full();
+    // librdkafka may still count a record whose ack it has just given out.
+    assert!((99..=100).contains(&taken), "{taken} taken");
     writer.all_answered(&mut mock);
     mock.round_trip(Duration::ZERO);
     writer.append_and_wait(&mut mock, 50);
