@@ -3,7 +3,8 @@
 
 use super::{Demand, Rules, demand};
 use crate::adapter::embedded::broker::Broker;
-use crate::adapter::embedded::vector::Database;
+use super::undone::Undone;
+use crate::adapter::embedded::vector::{Database, StoredRow};
 use crate::base::ids::{CollectionId, RowKey, TopicPartition, VectorId};
 use crate::merge::version::{ContentHash, Version};
 use crate::record::collection::Collections;
@@ -20,6 +21,9 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(in crate::testing::sim) struct Oracle {
     winners: BTreeMap<RowKey, Made>,
+    undone: Vec<Undone>,
+    /// Rows of which something is undone: they may have their winner's content under another version.
+    rolled_back: BTreeSet<RowKey>,
     /// Changes that lie in a topic under a wrong key only.
     astray: BTreeMap<bytes::Bytes, String>,
     rekeyed: BTreeSet<bytes::Bytes>,
@@ -27,12 +31,21 @@ pub(in crate::testing::sim) struct Oracle {
 }
 
 impl Oracle {
+    /// Of what roll-backs have undone nothing wins.
+    pub fn without(undone: Vec<Undone>) -> Self {
+        Self { undone, ..Self::default() }
+    }
+
     /// One record of a region's own change topic.
     pub fn take(&mut self, record: &RawRecord, workload: &Workload, rules: &Rules) {
         match demand(record, true, workload, rules) {
             Demand::Held(made) => {
                 self.admitted += 1;
                 self.rekeyed.extend(record.value.clone());
+                if self.undone.iter().any(|undone| undone.contains(made)) {
+                    self.rolled_back.insert(made.key.clone());
+                    return;
+                }
                 let greater = |held: &Made| (&held.version, held.hash) >= (&made.version, made.hash);
                 if !self.winners.get(&made.key).is_some_and(greater) {
                     self.winners.insert(made.key.clone(), made.clone());
@@ -47,6 +60,11 @@ impl Oracle {
             Demand::DeadLetter(_) | Demand::Either => self.rekeyed.extend(record.value.clone()),
             Demand::Nothing => {}
         }
+    }
+
+    fn has_won(&self, made: &Made, row: &StoredRow) -> bool {
+        let version = row.version == made.version || row.version > made.version && self.rolled_back.contains(&made.key);
+        version && row.vector == made.vector
     }
 
     /// Every change that had no good key was appended again.
@@ -98,7 +116,7 @@ fn verify_rows(
             let row = rows.remove(&key.id);
             let wanted = !made.delete && !workload.is_refused(region.index, key);
             match row {
-                Some(row) if wanted && (row.version != made.version || row.vector != made.vector) => {
+                Some(row) if wanted && !oracle.has_won(made, &row) => {
                     let detail = format!("region {name}: {key:?} is {}, must be {}", row.version, made.version);
                     violations.add("winner correct", now, detail);
                 }
@@ -151,7 +169,7 @@ fn verify_entries(
     let name = region.name;
     let last = last_records(region.broker, &names.versions_changelog(0), rules.partitions);
     let vectors = last_records(region.broker, &names.vectors_changelog(0), rules.partitions);
-    for (key, made) in &oracle.winners {
+    for (key, made) in oracle.winners.iter().filter(|(key, _)| !oracle.rolled_back.contains(key)) {
         let bytes = row_key::encode(key, collections);
         let found = last.get(&bytes);
         let Some(value) = found.and_then(|record| record.value.as_ref()) else {
