@@ -6,7 +6,7 @@ mod commands;
 mod ports;
 
 use super::check::undone::Undone;
-use super::clock::{NodeClock, Timeline};
+use super::clock::{EPOCH_MS, NodeClock, Timeline};
 use super::interrupt::Interrupt;
 use super::plan::PlannedFault;
 use super::region::SimRegion;
@@ -37,6 +37,8 @@ const APPEND_QUEUE: usize = 20;
 const AGAIN_AFTER: Duration = Duration::from_secs(3);
 /// How far back in time a roll-back goes.
 const BACK_MS: (u64, u64) = (1_000, 15_000);
+/// Nothing is known of earlier ones: there are no changes of them.
+const FIRST_INSTANT: Duration = Duration::from_secs(6);
 
 /// What is to be done.
 #[derive(Clone)]
@@ -136,12 +138,12 @@ pub(super) fn begin(world: &mut World, fault: &PlannedFault) -> bool {
         Command::Rollback { .. } => !rebuild,
     });
     let now = wall(&world.timeline);
-    if busy || !rebuild && now.since_ms(world.operators.undone_by) < BACK_MS.0 as i64 {
+    let not_before = world.operators.undone_by.max(UnixMs(EPOCH_MS).plus(FIRST_INSTANT));
+    if busy || !rebuild && now.since_ms(not_before) < BACK_MS.0 as i64 {
         return false;
     }
     world.operators.begun += 1;
     let id = FIRST_ID + world.operators.begun;
-    let not_before = world.operators.undone_by;
     let operator = Operator::new(id, fault, &world.region_names, now, not_before, &mut world.random);
     world.operators.at_work.push(operator);
     true

@@ -22,8 +22,8 @@ use std::time::Duration;
 pub(in crate::testing::sim) struct Oracle {
     winners: BTreeMap<RowKey, Made>,
     undone: Vec<Undone>,
-    /// Rows of which something is undone: they may have their winner's content under another version.
-    rolled_back: BTreeSet<RowKey>,
+    /// Of each row that a roll-back may have written, the greatest change before each of them.
+    before: BTreeMap<(RowKey, usize), Made>,
     /// Changes that lie in a topic under a wrong key only.
     astray: BTreeMap<bytes::Bytes, String>,
     rekeyed: BTreeSet<bytes::Bytes>,
@@ -42,13 +42,11 @@ impl Oracle {
             Demand::Held(made) => {
                 self.admitted += 1;
                 self.rekeyed.extend(record.value.clone());
-                if self.undone.iter().any(|undone| undone.contains(made)) {
-                    self.rolled_back.insert(made.key.clone());
-                    return;
+                for (index, undone) in self.undone.iter().enumerate().filter(|(_, undone)| undone.is_after(made)) {
+                    keep_greater(&mut self.before, (made.key.clone(), index), made);
                 }
-                let greater = |held: &Made| (&held.version, held.hash) >= (&made.version, made.hash);
-                if !self.winners.get(&made.key).is_some_and(greater) {
-                    self.winners.insert(made.key.clone(), made.clone());
+                if !self.undone.iter().any(|undone| undone.contains(made)) {
+                    keep_greater(&mut self.winners, made.key.clone(), made);
                 }
             }
             Demand::Rekeyed => {
@@ -62,8 +60,14 @@ impl Oracle {
         }
     }
 
+    /// A row whose greatest change was undone has its winner's content under a later version; no other row has.
+    fn is_rolled_back(&self, key: &RowKey) -> bool {
+        let of_row = |index| self.before.get(&(key.clone(), index));
+        self.undone.iter().enumerate().any(|(index, undone)| of_row(index).is_some_and(|made| undone.contains(made)))
+    }
+
     fn has_won(&self, made: &Made, row: &StoredRow) -> bool {
-        let version = row.version == made.version || row.version > made.version && self.rolled_back.contains(&made.key);
+        let version = row.version == made.version || row.version > made.version && self.is_rolled_back(&made.key);
         version && row.vector == made.vector
     }
 
@@ -74,6 +78,13 @@ impl Oracle {
                 violations.add("nothing lost", now, format!("{place} was not appended again under its own key"));
             }
         }
+    }
+}
+
+fn keep_greater<K: Ord>(kept: &mut BTreeMap<K, Made>, key: K, made: &Made) {
+    let greater = |held: &Made| (&held.version, held.hash) >= (&made.version, made.hash);
+    if !kept.get(&key).is_some_and(greater) {
+        kept.insert(key, made.clone());
     }
 }
 
@@ -169,7 +180,7 @@ fn verify_entries(
     let name = region.name;
     let last = last_records(region.broker, &names.versions_changelog(0), rules.partitions);
     let vectors = last_records(region.broker, &names.vectors_changelog(0), rules.partitions);
-    for (key, made) in oracle.winners.iter().filter(|(key, _)| !oracle.rolled_back.contains(key)) {
+    for (key, made) in oracle.winners.iter().filter(|(key, _)| !oracle.is_rolled_back(key)) {
         let bytes = row_key::encode(key, collections);
         let found = last.get(&bytes);
         let Some(value) = found.and_then(|record| record.value.as_ref()) else {

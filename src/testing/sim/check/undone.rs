@@ -15,9 +15,13 @@ pub(in crate::testing::sim) struct Undone {
 
 impl Undone {
     pub fn contains(&self, made: &Made) -> bool {
-        let stamp = made.version.hlc.0;
-        let within = (stamp >> 16) as i64 > self.after_ms && stamp < self.before;
+        let within = (made.version.hlc.0 >> 16) as i64 > self.after_ms && self.is_after(made);
         let concerned = self.collections.is_empty() || self.collections.contains(&made.key.collection);
         within && concerned && self.origin.as_ref().is_none_or(|origin| *origin == made.version.origin)
+    }
+
+    /// What is stamped at the roll-back or later stays.
+    pub fn is_after(&self, made: &Made) -> bool {
+        made.version.hlc.0 < self.before
     }
 }

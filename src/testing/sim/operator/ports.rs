@@ -133,9 +133,9 @@ impl Appender for OperatorAppender {
     }
 
     fn poll_acks(&mut self, acks: &mut Vec<Ack>) {
+        self.baton.pass(MOMENT);
         // Who finds nothing parks, and there is nobody to wake it: so it is woken already.
         thread::current().unpark();
-        self.baton.pass(MOMENT);
         if self.baton.is_killed() {
             let under_way = std::mem::take(&mut self.under_way).into_iter();
             acks.extend(under_way.map(|token| Ack { token, outcome: Err(killed()) }));
