@@ -89,7 +89,7 @@ impl Rebuild<'_> {
         self.admin.create(&new, &spec)?;
         // After that, so that no later attempt takes one of their names.
         self.drop_left(&left, work)?;
-        let (positions, filled, writer) = self.fill(history, &spec, &new, Hlc(u64::MAX), work)?;
+        let (positions, filled, writer) = self.fill(history, &new, Hlc(u64::MAX), work)?;
         let mut follower = self.follower(history, writer, positions)?;
         let begin = follower.positions.clone();
         follower.catch_up(history, work)?;
@@ -110,7 +110,7 @@ impl Rebuild<'_> {
         let left: Vec<String> = self.admin.collections()?.into_iter().filter(|name| *name == new).collect();
         self.drop_left(&left, work)?;
         self.admin.create(&new, &spec)?;
-        let (_, filled, _) = self.fill(history, &spec, &new, Hlc::new(at, u16::MAX), work)?;
+        let (_, filled, _) = self.fill(history, &new, Hlc::new(at, u16::MAX), work)?;
         Ok(Rebuilt { new, old: None, rows: filled.rows, followed: 0, refused: filled.refused })
     }
 
@@ -144,7 +144,6 @@ impl Rebuild<'_> {
     fn fill(
         &mut self,
         history: &mut History<'_>,
-        spec: &CollectionSpec,
         new: &str,
         up_to: Hlc,
         work: &mut Work<'_>,

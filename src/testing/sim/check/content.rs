@@ -1,9 +1,9 @@
 //! The end: in every region the vector store and the versions changelog hold, for every row key, the greatest change
 //! that was admitted anywhere, and nothing else (INV-3, INV-10).
 
+use super::undone::Undone;
 use super::{Demand, Rules, demand};
 use crate::adapter::embedded::broker::Broker;
-use super::undone::Undone;
 use crate::adapter::embedded::vector::{Database, StoredRow};
 use crate::base::ids::{CollectionId, RowKey, TopicPartition, VectorId};
 use crate::merge::version::{ContentHash, Version};

@@ -1,11 +1,11 @@
 //! What a command reaches its region with: every call may take time, find nobody, or be the last.
 
 use super::baton::Baton;
+use crate::adapter::embedded::vector::EmbeddedCollections;
 use crate::base::error::{Error, Result};
 use crate::base::ids::{CollectionId, TopicPartition};
 use crate::base::time::{Clock, Now, UnixMs};
 use crate::port::log::{Ack, Append, AppendRefused, Appender, Bounds, LogReader, TopicDescription};
-use crate::adapter::embedded::vector::EmbeddedCollections;
 use crate::port::vector::{StoreError, StoreRequest, StoreResponse, VectorAdmin, VectorStore};
 use crate::record::collection::{CollectionSpec, Collections};
 use crate::record::raw::RawRecord;
@@ -103,7 +103,9 @@ impl VectorStore for OperatorStore {
             self.baton.pass(due.map_or(MOMENT, |due| due.saturating_sub(self.now.now())));
             if self.baton.is_killed() {
                 let lost = || Err(StoreError::Ambiguous("the process is killed".to_owned()));
-                responses.extend(std::mem::take(&mut self.under_way).into_iter().map(|token| StoreResponse { token, outcome: lost() }));
+                responses.extend(
+                    std::mem::take(&mut self.under_way).into_iter().map(|token| StoreResponse { token, outcome: lost() }),
+                );
                 return;
             }
             let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
