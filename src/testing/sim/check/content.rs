@@ -42,7 +42,7 @@ impl Oracle {
             Demand::Held(made) => {
                 self.admitted += 1;
                 self.rekeyed.extend(record.value.clone());
-                for (index, undone) in self.undone.iter().enumerate().filter(|(_, undone)| undone.is_after(made)) {
+                for (index, _) in self.undone.iter().enumerate().filter(|(_, undone)| undone.is_after(made)) {
                     keep_greater(&mut self.before, (made.key.clone(), index), made);
                 }
                 if !self.undone.iter().any(|undone| undone.contains(made)) {
