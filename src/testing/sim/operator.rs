@@ -190,7 +190,7 @@ impl Operator {
         let file = JobFile::in_memory();
         let command = if fault.kind == FaultKind::Rebuild {
             let collection = CollectionId((fault.which % COLLECTIONS) as u16);
-            Command::Rebuild { collection, drop_old: fault.which / COLLECTIONS % 2 == 0, file }
+            Command::Rebuild { collection, drop_old: (fault.which / COLLECTIONS).is_multiple_of(2), file }
         } else {
             // All of them, or one.
             let one_of = |number: u64, count: u64| Some(number % (count + 1)).filter(|number| *number < count);
