@@ -138,9 +138,8 @@ impl World {
         };
         let settings = world.settings(0);
         let beyond = settings.poll_max * RECORD_BYTES_MAX;
-        let sources = scenario.regions;
         world.limits = Limits {
-            buffered_bytes: (settings.task.buffer_bytes_max + beyond) * sources
+            buffered_bytes: (settings.task.buffer_bytes_max + beyond) * scenario.regions
                 + (2 * settings.task.buffer_bytes_max + READ_RECORDS_MAX * RECORD_BYTES_MAX) * collections().iter().count(),
             in_flight: settings.task.items_max + settings.poll_max,
         };
