@@ -140,8 +140,7 @@ impl Appender for OperatorAppender {
         thread::current().unpark();
         if self.baton.is_killed() {
             let under_way = std::mem::take(&mut self.under_way).into_iter();
-            acks.extend(under_way.map(|token| Ack { token, outcome: Err(killed()) }));
-            return;
+            return acks.extend(under_way.map(|token| Ack { token, outcome: Err(killed()) }));
         }
         let before = acks.len();
         self.inner.poll_acks(acks);
