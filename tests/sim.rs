@@ -42,6 +42,9 @@ fn every_scenario_of_this_folder_ends_well_with_every_one_of_its_faults() {
         let tally = run(&batch);
         for kind in kinds {
             assert!(tally.counts.contains_key(kind.name()), "{}: {} never happened", path.display(), kind.name());
+            if matches!(kind, FaultKind::Rebuild | FaultKind::Rollback) {
+                assert!(tally.counts.contains_key("command killed"), "{}: no {} was killed", path.display(), kind.name());
+            }
         }
         names += 1;
     }

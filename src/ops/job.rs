@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 const FORMAT: u8 = 1;
 
@@ -17,25 +18,36 @@ struct Written<T> {
 
 /// The file of one request: equal requests have equal files.
 #[derive(Debug, Clone)]
-pub struct JobFile(PathBuf);
+pub struct JobFile(Place);
+
+#[derive(Debug, Clone)]
+enum Place {
+    Disk(PathBuf),
+    Memory(Arc<Mutex<Option<Vec<u8>>>>),
+}
 
 impl JobFile {
     /// `request` is what makes it this request and no other.
     pub fn of(state_dir: &Path, command: &str, request: &str) -> Self {
-        Self(state_dir.join(format!("{command}-{:016x}.json", xxhash_rust::xxh3::xxh3_64(request.as_bytes()))))
+        let name = format!("{command}-{:016x}.json", xxhash_rust::xxh3::xxh3_64(request.as_bytes()));
+        Self(Place::Disk(state_dir.join(name)))
+    }
+
+    /// Outlives a command as long as a clone of it does: for worlds that have no disk.
+    pub fn in_memory() -> Self {
+        Self(Place::Memory(Arc::default()))
     }
 
     pub fn path(&self) -> &Path {
-        &self.0
+        match &self.0 {
+            Place::Disk(path) => path,
+            Place::Memory(_) => Path::new("(memory)"),
+        }
     }
 
     pub fn read<T: DeserializeOwned>(&self) -> Result<Option<T>> {
-        let file = self.0.display();
-        let bytes = match fs::read(&self.0) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::fatal(format!("{file} cannot be read: {error}"))),
-        };
+        let file = self.path().display();
+        let Some(bytes) = self.bytes()? else { return Ok(None) };
         match serde_json::from_slice::<Written<T>>(&bytes) {
             Ok(written) if written.format == FORMAT => Ok(Some(written.job)),
             Ok(written) => {
@@ -45,21 +57,46 @@ impl JobFile {
         }
     }
 
+    fn bytes(&self) -> Result<Option<Vec<u8>>> {
+        match &self.0 {
+            Place::Memory(bytes) => Ok(bytes.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+            Place::Disk(path) => match fs::read(path) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(Error::fatal(format!("{} cannot be read: {error}", path.display()))),
+            },
+        }
+    }
+
     /// Whole or not at all: written beside, then put in its place.
     pub fn write<T: Serialize>(&self, job: &T) -> Result<()> {
-        let failed = |error: std::io::Error| Error::fatal(format!("{} cannot be written: {error}", self.0.display()));
-        let beside = self.0.with_extension("new");
         let text = serde_json::to_vec(&Written { format: FORMAT, job }).map_err(Error::fatal)?;
+        let path = match &self.0 {
+            Place::Disk(path) => path,
+            Place::Memory(bytes) => {
+                *bytes.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+                return Ok(());
+            }
+        };
+        let failed = |error: std::io::Error| Error::fatal(format!("{} cannot be written: {error}", path.display()));
+        let beside = path.with_extension("new");
         fs::write(&beside, text).map_err(failed)?;
         fs::File::open(&beside).and_then(|file| file.sync_all()).map_err(failed)?;
-        fs::rename(&beside, &self.0).map_err(failed)
+        fs::rename(&beside, path).map_err(failed)
     }
 
     /// It is done. Nothing happens if there is none.
     pub fn remove(&self) -> Result<()> {
-        match fs::remove_file(&self.0) {
+        let path = match &self.0 {
+            Place::Disk(path) => path,
+            Place::Memory(bytes) => {
+                *bytes.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                return Ok(());
+            }
+        };
+        match fs::remove_file(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Error::fatal(format!("{} cannot be removed: {error}", self.0.display())))
+                Err(Error::fatal(format!("{} cannot be removed: {error}", path.display())))
             }
             _ => Ok(()),
         }

@@ -78,15 +78,26 @@ impl Rebuild<'_> {
                 "the alias {} stands for {} already: following the changelog past the swap",
                 spec.name, swapped.new
             ));
-            let mut follower = self.follower(history, &swapped.new, swapped.positions)?;
+            let mut writer = self.writer(history, &swapped.new)?;
+            // The attempt before this one may have left some.
+            writer.doubt(work);
+            let mut follower = self.follower(history, writer, swapped.positions)?;
             let followed = self.swap(history, &spec, &swapped.new, &mut follower, work)?;
             return Ok(Rebuilt { new: swapped.new, old: Some(swapped.old), rows: 0, followed, refused: 0 });
         }
-        let generation = generation_of(&spec.name, &old).unwrap_or(0) + 1;
-        let new = physical_name(&spec.name, generation);
-        let (positions, filled) = self.fill(history, &spec, &new, Hlc(u64::MAX), work)?;
-        let mut follower = self.follower(history, &new, positions)?;
+        let (new, left) = self.next(&spec, &old)?;
+        self.admin.create(&new, &spec)?;
+        // After that, so that no later attempt takes one of their names.
+        self.drop_left(&left, work)?;
+        let (positions, filled, writer) = self.fill(history, &new, Hlc(u64::MAX), work)?;
+        let mut follower = self.follower(history, writer, positions)?;
+        let begin = follower.positions.clone();
         follower.catch_up(history, work)?;
+        // What comes late now falls behind what the tail says: only we write there yet.
+        while follower.writer.wait_until_sure(work)? {
+            follower.positions.clone_from(&begin);
+            follower.catch_up(history, work)?;
+        }
         self.file.write(&Swapped { new: new.clone(), old: old.clone(), positions: follower.positions.clone() })?;
         let followed = self.swap(history, &spec, &new, &mut follower, work)?;
         Ok(Rebuilt { new, old: Some(old), rows: filled.rows, followed, refused: filled.refused })
@@ -96,7 +107,10 @@ impl Rebuild<'_> {
     pub fn run_at(&mut self, at: UnixMs, history: &mut History<'_>, work: &mut Work<'_>) -> Result<Rebuilt> {
         let spec = history.setting.collections.get(self.collection).clone();
         let new = name_at(&spec.name, at);
-        let (_, filled) = self.fill(history, &spec, &new, Hlc::new(at, u16::MAX), work)?;
+        let left: Vec<String> = self.admin.collections()?.into_iter().filter(|name| *name == new).collect();
+        self.drop_left(&left, work)?;
+        self.admin.create(&new, &spec)?;
+        let (_, filled, _) = self.fill(history, &new, Hlc::new(at, u16::MAX), work)?;
         Ok(Rebuilt { new, old: None, rows: filled.rows, followed: 0, refused: filled.refused })
     }
 
@@ -109,20 +123,31 @@ impl Rebuild<'_> {
         })
     }
 
+    /// The name of the next generation, and those that attempts before have left. It is none of theirs: what they sent
+    /// may yet be carried out.
+    fn next(&mut self, spec: &CollectionSpec, old: &str) -> Result<(String, Vec<String>)> {
+        let standing = generation_of(&spec.name, old).unwrap_or(0);
+        let is_later = |name: &String| generation_of(&spec.name, name).is_some_and(|generation| generation > standing);
+        let left: Vec<String> = self.admin.collections()?.into_iter().filter(is_later).collect();
+        let last = left.iter().filter_map(|name| generation_of(&spec.name, name)).max().unwrap_or(standing);
+        Ok((physical_name(&spec.name, last + 1), left))
+    }
+
+    fn drop_left(&mut self, left: &[String], work: &mut Work<'_>) -> Result<()> {
+        left.iter().try_for_each(|name| {
+            work.note(format!("{name} is left from an attempt that did not end: it is dropped and begun anew"));
+            self.admin.drop_collection(name)
+        })
+    }
+
     /// Steps 1 to 3. Answers with where the changelog's tail begins.
     fn fill(
         &mut self,
         history: &mut History<'_>,
-        spec: &CollectionSpec,
         new: &str,
         up_to: Hlc,
         work: &mut Work<'_>,
-    ) -> Result<(Vec<i64>, Filled)> {
-        if self.admin.collections()?.iter().any(|name| name == new) {
-            work.note(format!("{new} is left from an attempt that did not end: it is dropped and begun anew"));
-            self.admin.drop_collection(new)?;
-        }
-        self.admin.create(new, spec)?;
+    ) -> Result<(Vec<i64>, Filled, RowWriter)> {
         let partitions = partitions(history)?;
         let mut writer = self.writer(history, new)?;
         let selected = self.select(history, &partitions, up_to, work)?;
@@ -139,7 +164,8 @@ impl Rebuild<'_> {
             expected.remove(history.setting, id, version);
         }
         self.verify(history, new, &mut writer, &expected, work)?;
-        Ok((positions, Filled { rows: expected.rows(), refused: writer.refused.len() as u64 }))
+        let filled = Filled { rows: expected.rows(), refused: writer.refused.len() as u64 };
+        Ok((positions, filled, writer))
     }
 
     fn select(
@@ -197,22 +223,24 @@ impl Rebuild<'_> {
             self.admin.point_alias(&spec.name, new)?;
             work.note(format!("the alias {} now stands for {new}", spec.name));
             follower.follow_past(history, self.patience, work)?;
-            if self.admin.reaches(&spec.name, new)? {
+            if follower.writer.wait_until_sure(work)? {
+                work.note("what Milvus had not answered may have been carried out late: once more");
+            } else if self.admin.reaches(&spec.name, new)? {
                 self.file.remove()?;
                 return Ok(follower.applied);
+            } else {
+                work.note(format!("Milvus takes the alias {} for the old collection again: once more", spec.name));
             }
-            work.note(format!("Milvus takes the alias {} for the old collection again: once more", spec.name));
             follower.positions.clone_from(&begin);
         }
     }
 
-    fn follower(&mut self, history: &mut History<'_>, new: &str, positions: Vec<i64>) -> Result<Follower> {
+    fn follower(&mut self, history: &mut History<'_>, writer: RowWriter, positions: Vec<i64>) -> Result<Follower> {
         let partitions = partitions(history)?;
         if partitions.len() != positions.len() {
             let file = self.file.path().display();
             return Err(Error::refuse(format!("{file} is of another number of partitions; remove it to begin anew")));
         }
-        let writer = self.writer(history, new)?;
         Ok(Follower::new(self.collection, partitions, positions, writer))
     }
 

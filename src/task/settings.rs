@@ -5,6 +5,9 @@ use crate::region::topics::TopicNames;
 use crate::task::scrub::ScrubSettings;
 use std::time::Duration;
 
+/// How long a request to the vector store that nobody waits for any more may still be carried out.
+pub const SAFETY_WINDOW: Duration = Duration::from_secs(30);
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskSettings {
     /// Polled and not yet processed bytes of one task; reaching it pauses its sources. A collection whose rows are not
@@ -39,7 +42,7 @@ impl Default for TaskSettings {
             items_max: 20_000,
             commit_interval: Duration::from_millis(100),
             heartbeat_interval: Duration::from_secs(1),
-            safety_window: Duration::from_secs(30),
+            safety_window: SAFETY_WINDOW,
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(5),
             source_check_interval: Duration::from_secs(30),

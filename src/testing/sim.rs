@@ -22,6 +22,7 @@
 //!
 //! Method: FoundationDB's simulation (Zhou et al., "FoundationDB", SIGMOD 2021) and swarm testing (Groce et al., 2012).
 
+mod aliases;
 mod batch;
 mod check;
 mod clock;
@@ -31,6 +32,7 @@ mod inject;
 mod interrupt;
 mod log_line;
 mod meddle;
+mod operator;
 mod plan;
 mod region;
 mod registry;

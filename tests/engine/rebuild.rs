@@ -3,16 +3,16 @@
 use crate::oracle::assert_oracle;
 use crate::past::Desk;
 use crate::worker::Worker;
-use crate::world::{DOCUMENTS, EPOCH_MS, World, row_id};
+use crate::world::{DOCUMENTS, EPOCH_MS, HandClock, World, row_id};
 use driftless::adapter::embedded::vector::{Database, EmbeddedCollections, EmbeddedStore};
 use driftless::base::error::Result;
 use driftless::base::ids::{CollectionId, VectorId};
-use driftless::base::time::UnixMs;
+use driftless::base::time::{Clock, UnixMs};
 use driftless::ops::append;
 use driftless::ops::job::JobFile;
 use driftless::ops::rebuild::{self, Rebuild, Rebuilt};
 use driftless::ops::work::Told;
-use driftless::port::vector::{StoreReply, StoreRequest, StoreResponse, VectorAdmin, VectorStore};
+use driftless::port::vector::{StoreError, StoreReply, StoreRequest, StoreResponse, VectorAdmin, VectorStore};
 use driftless::record::collection::Collections;
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
@@ -170,6 +170,8 @@ fn f59_killed_while_it_fills_the_alias_is_untouched_and_the_next_attempt_begins_
         })
         .unwrap();
     assert!(notes.iter().any(|note| note.contains("documents__g2 is left from an attempt that did not end")), "{notes:?}");
+    // What the first attempt has under way can land nowhere else than in what it made.
+    assert_eq!(scene.alias(), "documents__g3");
     scene.assert_oracle("begun anew");
 }
 
@@ -232,6 +234,74 @@ fn a_new_collection_that_lacks_a_row_is_not_swapped_in() {
     let error = scene.rebuild_into(&mut open, None, &mut |_, _| {}).unwrap_err().to_string();
     assert!(error.contains("does not hold what the changelog says") && error.contains("expected"), "{error}");
     assert_eq!(scene.alias(), "documents__g1");
+}
+
+/// A write that was not answered, and when it was sent.
+type Unanswered = Arc<Mutex<Option<(Arc<Collections>, StoreRequest, Duration)>>>;
+
+/// A store that does not answer the first write, and carries it out when it is told to.
+struct Late {
+    inner: EmbeddedStore,
+    names: Arc<Collections>,
+    unanswered: Unanswered,
+    clock: HandClock,
+    lost: Vec<u64>,
+}
+
+impl VectorStore for Late {
+    fn submit(&mut self, collection: CollectionId, request: StoreRequest, token: u64) {
+        let mut unanswered = self.unanswered.lock().unwrap();
+        if unanswered.is_none() && matches!(request, StoreRequest::Write(_)) {
+            *unanswered = Some((self.names.clone(), request, self.clock.now().monotonic));
+            self.lost.push(token);
+        } else {
+            self.inner.submit(collection, request, token);
+        }
+    }
+
+    fn poll(&mut self, responses: &mut Vec<StoreResponse>) {
+        let lost = |token| StoreResponse { token, outcome: Err(StoreError::Ambiguous("deadline exceeded".to_owned())) };
+        responses.extend(self.lost.drain(..).map(lost));
+        self.inner.poll(responses);
+    }
+}
+
+#[test]
+fn a_batch_that_was_not_answered_and_lands_late_does_not_outlive_what_workers_have_written_since() {
+    const LANDS_AFTER: Duration = Duration::from_secs(25);
+    let scene = Scene::new();
+    let (unanswered, clock) = (Unanswered::default(), scene.stage.borrow().0.clock.clone());
+    let mut open = |names: Arc<Collections>| -> Result<Box<dyn VectorStore>> {
+        let inner = EmbeddedStore::new(scene.database.clone(), Duration::ZERO, append::wake()).named(names.clone());
+        let (unanswered, clock) = (unanswered.clone(), clock.clone());
+        Ok(Box::new(Late { inner, names, unanswered, clock, lost: Vec::new() }))
+    };
+    let mut landed = false;
+    let mut land_if_due = |scene: &Scene| {
+        let held = unanswered.lock().unwrap().clone();
+        let Some((names, request, sent)) = held else { return };
+        if !landed && clock.now().monotonic >= sent + LANDS_AFTER {
+            landed = true;
+            let mut store = EmbeddedStore::new(scene.database.clone(), Duration::ZERO, append::wake()).named(names);
+            store.submit(DOCUMENTS, request, 0);
+            store.poll(&mut Vec::new());
+        }
+    };
+    let rebuilt = scene.rebuild_into(&mut open, None, &mut |scene, told| {
+        land_if_due(scene);
+        if ended(told, "verifying") {
+            scene.stage.borrow_mut().0.delete("eu", 4, 30);
+            scene.run(500);
+        }
+        if matches!(told, Told::Note(note) if note.contains("now stands for")) {
+            scene.stage.borrow_mut().0.upsert("eu", 3, 40, 3.0);
+        }
+    });
+    assert_eq!(rebuilt.map(|rebuilt| rebuilt.rows), Ok(40));
+    scene.run(LANDS_AFTER.as_millis() as u64);
+    land_if_due(&scene);
+    assert!(landed, "no write was left unanswered: nothing is shown");
+    scene.assert_oracle("landed late");
 }
 
 /// A store that does not show some rows, as Milvus 2.3 may in the middle of an upsert.

@@ -231,13 +231,13 @@ def rebuild(tap, cluster, ids):
         tap.note(f"  {line}")
     time.sleep(2)
     reader.end()
-    tap.check("the alias stands for the new collection", [] if alias_of(region) == f"{SPEC.name}__g2" else [alias_of(region)])
+    tap.check("the alias stands for the new collection", [] if alias_of(region) == f"{SPEC.name}__g3" else [alias_of(region)])
     tap.note(f"the reader asked {reader.rounds} times for {len(reader.ids)} rows")
     tap.check("a reader by the alias never misses a row", reader.missing + ([] if reader.rounds > 5 else ["it hardly asked"]))
     tap.check("a reader by the alias never meets an error", reader.failures)
     run(cluster, "us-1", "rebuild", "--drop-old", "--yes")
     left = [name for name in utility.list_collections(using=region) if name.startswith(f"{SPEC.name}__g")]
-    tap.check("the old collection is dropped when told", [] if left == [f"{SPEC.name}__g2"] else left)
+    tap.check("the old collection is dropped when told", [] if left == [f"{SPEC.name}__g3"] else left)
 
 
 def alias_of(region):

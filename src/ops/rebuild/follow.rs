@@ -38,7 +38,7 @@ pub struct Follower {
     pub positions: Vec<i64>,
     /// Changes applied.
     pub applied: u64,
-    writer: RowWriter,
+    pub writer: RowWriter,
 }
 
 impl Follower {

@@ -6,6 +6,7 @@ use crate::merge::version::Version;
 use crate::ops::ask::ask;
 use crate::ops::work::Work;
 use crate::port::vector::{RowBatch, StoreError, StoreReply, StoreRequest, VectorStore};
+use crate::task::settings::SAFETY_WINDOW;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread;
@@ -27,6 +28,8 @@ pub struct RowWriter {
     /// With the attempts so far.
     under_way: HashMap<u64, (Arc<RowBatch>, u32)>,
     next_token: u64,
+    /// Until then a write that got no answer, or of which nobody waits for the answer any more, may yet be carried out.
+    unsure_until: Option<Duration>,
     /// Single rows that the store does not take.
     pub refused: Vec<(VectorId, Version)>,
 }
@@ -34,7 +37,20 @@ pub struct RowWriter {
 impl RowWriter {
     pub fn new(store: Box<dyn VectorStore>, collection: CollectionId) -> Self {
         let (batch, under_way) = (RowBatch::default(), HashMap::new());
-        Self { store, collection, batch, under_way, next_token: 0, refused: Vec::new() }
+        Self { store, collection, batch, under_way, next_token: 0, unsure_until: None, refused: Vec::new() }
+    }
+
+    /// A write may be under way from now on that this writer knows nothing of.
+    pub fn doubt(&mut self, work: &Work<'_>) {
+        self.unsure_until = Some(work.clock.now().monotonic + SAFETY_WINDOW);
+    }
+
+    /// Waits until no former write can be carried out any more, after others that came later. False: none could.
+    pub fn wait_until_sure(&mut self, work: &mut Work<'_>) -> Result<bool> {
+        let Some(until) = self.unsure_until.take() else { return Ok(false) };
+        let left = until.saturating_sub(work.clock.now().monotonic);
+        work.wait_until("writes that Milvus has not answered and may yet carry out", left, || Ok(false))?;
+        Ok(true)
     }
 
     /// Until the next [`flush`](Self::flush) each row comes at most once.
@@ -158,6 +174,9 @@ impl RowWriter {
                 Ok(_) => {}
                 Err(StoreError::Refused(words)) => self.refused(&batch, &words),
                 Err(error) => {
+                    if matches!(error, StoreError::Ambiguous(_)) {
+                        self.doubt(work);
+                    }
                     again(attempts + 1, &error, work)?;
                     self.submit(batch, attempts + 1);
                 }

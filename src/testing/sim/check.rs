@@ -10,6 +10,7 @@ mod frontier;
 mod key_order;
 mod progress;
 mod standby;
+pub(super) mod undone;
 
 use super::trace::Violations;
 use super::workload::{Made, Meaning, Workload};

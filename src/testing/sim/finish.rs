@@ -5,8 +5,10 @@ use super::check::dead_letters;
 use super::inject;
 use super::trace::Violation;
 use super::world::World;
+use crate::adapter::embedded::vector::EmbeddedCollections;
 use crate::base::ids::TopicPartition;
 use crate::base::time::Clock;
+use crate::port::vector::VectorAdmin;
 use crate::region::topics::REPAIR;
 use std::any::Any;
 use std::collections::HashMap;
@@ -151,7 +153,8 @@ fn local_ends(world: &World) -> Vec<(usize, TopicPartition, i64)> {
 }
 
 fn copied(world: &World, written: &[(usize, TopicPartition, i64)]) -> bool {
-    world.regions.iter().all(|region| region.wrecks.is_empty())
+    world.operators.are_idle()
+        && world.regions.iter().all(|region| region.wrecks.is_empty())
         && written.iter().all(|(region, at, end)| {
             let links = world.links.iter().filter(|link| link.from == *region);
             links.into_iter().all(|link| link.link.position(at) >= *end)
@@ -187,7 +190,7 @@ fn settled(world: &World, ends: &[HashMap<TopicPartition, i64>]) -> bool {
 /// What is not settled, in words.
 fn state(world: &World) -> String {
     let ends = source_ends(world);
-    let mut text = String::new();
+    let mut text = world.operators.state();
     for region in &world.regions {
         for worker in &region.workers {
             for task in worker.report().tasks {
@@ -216,7 +219,7 @@ fn state(world: &World) -> String {
 /// The last looks. Answers how many changes were admitted.
 fn verify(world: &mut World) -> u64 {
     let now = world.now();
-    let mut oracle = Oracle::default();
+    let mut oracle = Oracle::without(world.operators.undone.clone());
     for region in &world.regions {
         for record in &region.archive {
             oracle.take(record, &world.workload, &world.rules);
@@ -256,9 +259,23 @@ fn verify(world: &mut World) -> u64 {
             &world.violations,
         );
     }
+    verify_aliases(world);
     verify_idle_frontiers(world);
     verify_idle_lag(world);
     oracle.admitted
+}
+
+/// Each alias stands for what the last rebuild that is done has made.
+fn verify_aliases(world: &World) {
+    for ((region, collection), standing) in &world.operators.standing {
+        let region = &world.regions[*region];
+        let name = &region.collections.get(*collection).name;
+        let found = EmbeddedCollections(region.database.clone()).alias(name);
+        if !matches!(&found, Ok(Some(found)) if found == standing) {
+            let detail = format!("region {}: the alias {name} stands for {found:?}, must for {standing}", region.name);
+            world.violations.add("alias", world.now(), detail);
+        }
+    }
 }
 
 /// With nothing to do there is no lag, whatever the clocks were and are.

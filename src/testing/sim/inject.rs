@@ -2,6 +2,7 @@
 
 use super::interrupt::Blow;
 use super::meddle;
+use super::operator;
 use super::plan::PlannedFault;
 use super::region::SimRegion;
 use super::scenario::FaultKind;
@@ -21,6 +22,8 @@ const WORKERS_MAX: usize = 4;
 
 /// How long a process that went on may not know what its group did meanwhile.
 const DEAF_MAX: Duration = Duration::from_millis(2_000);
+/// A proxy that learns the old collection does so soon.
+const TURNS_BACK_WITHIN_MS: u64 = 600;
 /// A stop waits for rows under way: one with nothing in hand does no harm.
 const BUSY_WITHIN: Duration = Duration::from_secs(5);
 
@@ -30,7 +33,7 @@ pub(super) const COMPACTION: Compaction =
 
 pub(super) fn strike(world: &mut World, fault: &PlannedFault, now: Duration) {
     if apply(world, fault, now) {
-        world.trace.count(fault.kind.name(), 1);
+        world.trace.count(fault.kind.name(), u64::from(!fault.kind.is_command()));
         let numbers = [fault.region as u64, fault.peer as u64, fault.which, fault.amount as u64];
         world.trace.note(now, fault.kind.name(), &numbers, || {
             let name = &world.regions[fault.region].name;
@@ -78,6 +81,11 @@ fn apply(world: &mut World, fault: &PlannedFault, now: Duration) -> bool {
         }
         FaultKind::RowVanishes | FaultKind::RowOverwritten | FaultKind::RowAppears => {
             return meddle::with_rows(&mut world.regions[fault.region], fault, now);
+        }
+        FaultKind::Rebuild | FaultKind::Rollback => return operator::begin(world, fault),
+        FaultKind::AliasTurnsBack => {
+            let after = Duration::from_millis(fault.which % TURNS_BACK_WITHIN_MS);
+            world.regions[fault.region].aliases.arm(fault.amount.unsigned_abs(), after);
         }
         _ => weather(&mut world.regions[fault.region], fault, until),
     }
@@ -330,6 +338,7 @@ pub(super) fn end_spells(world: &mut World, now: Duration) {
 pub(super) fn heal(world: &mut World) {
     let now = world.now();
     world.faults.clear();
+    world.operators.spare(now);
     for link in &mut world.links {
         link.cut_until = link.cut_until.map(|_| now);
         link.slow_until = link.slow_until.map(|_| now);
@@ -352,6 +361,7 @@ pub(super) fn heal(world: &mut World) {
             *spell = spell.map(|_| now);
         }
         region.log_weather.lock().unwrap_or_else(PoisonError::into_inner).fails = 0;
+        region.aliases.disarm();
         for worker in &mut region.workers {
             (worker.paused_until, worker.pause) = (None, None);
             worker.lines.deafen(now);

@@ -109,5 +109,7 @@ fn measure(kind: FaultKind) -> (Duration, i64, i64) {
         FaultKind::RowVanishes => (seconds(0), 0, 0),
         FaultKind::RowOverwritten => (seconds(0), 0, 2),
         FaultKind::RowAppears => (seconds(0), 0, 2),
+        FaultKind::Rebuild | FaultKind::Rollback => (seconds(25), -150, 150),
+        FaultKind::AliasTurnsBack => (seconds(0), 1, 2),
     }
 }

@@ -1,5 +1,6 @@
 //! One region: its Kafka, its vector store, its workers, and what is wrong with each of them now.
 
+use super::aliases::SimAliases;
 use super::check::RegionChecks;
 use super::clock::{NodeClock, Timeline};
 use super::log_line::LogWeather;
@@ -27,6 +28,8 @@ pub(super) struct SimRegion {
     pub broker_clock: NodeClock,
     pub writer_clock: NodeClock,
     pub database: Arc<Database>,
+    pub collections: Arc<Collections>,
+    pub aliases: SimAliases,
     pub log_weather: Arc<Mutex<LogWeather>>,
     pub store_weather: Arc<Mutex<StoreWeather>>,
     pub checks: Arc<Mutex<RegionChecks>>,
@@ -85,7 +88,7 @@ impl SimRegion {
         if parts.index == 0 {
             database.check_writes_with(Some(refusal(parts.workload, &collections)));
         }
-        let checks = RegionChecks::new(parts.names.clone(), collections, parts.max_lateness_ms, parts.violations.clone());
+        let checks = RegionChecks::new(parts.names.clone(), collections.clone(), parts.max_lateness_ms, parts.violations.clone());
         Self {
             index: parts.index,
             name: parts.name,
@@ -93,7 +96,9 @@ impl SimRegion {
             broker,
             broker_clock,
             writer_clock: NodeClock::new(parts.timeline, parts.writer_skew_ms),
+            aliases: SimAliases::new(database.clone()),
             database,
+            collections,
             log_weather: Arc::default(),
             store_weather: Arc::default(),
             checks: Arc::new(Mutex::new(checks)),

@@ -40,6 +40,9 @@ pub struct Scenario {
     /// One way, between regions.
     #[serde(with = "span")]
     pub link_delay: Duration,
+    /// How far each region's brokers may be off.
+    #[serde(with = "span")]
+    pub broker_skew: Duration,
     /// Records that a worker may have handed to its log client and not seen acknowledged.
     pub append_queue: usize,
     /// Bytes of a batch for the vector store.
@@ -194,12 +197,37 @@ fault_kinds! {
     /// A row appears that nobody ever wrote; `amount`: 0 from before the regions began, 1 of now, 2 with a stamp
     /// that no change can have yet.
     RowAppears = "row_appears",
+    /// Not what goes wrong, but what is done meanwhile: `driftless rebuild` of a collection in a region. `amount`: it is
+    /// killed after so many waits, and begun again within `for`; below 0 it is not killed.
+    Rebuild = "rebuild",
+    /// The next swap of an alias is turned back. `amount`: so many of them.
+    AliasTurnsBack = "alias_turns_back",
+    /// `driftless rollback` of the last seconds in a region, killed as a rebuild is.
+    Rollback = "rollback",
 }
 
 impl FaultKind {
     /// Only the scrubber undoes it.
     pub(super) fn needs_scrubber(self) -> bool {
         matches!(self, FaultKind::RowVanishes | FaultKind::RowOverwritten | FaultKind::RowAppears)
+    }
+
+    /// An operator's doings. They count when they are done, not when they are begun.
+    pub(super) fn is_command(self) -> bool {
+        matches!(self, FaultKind::Rebuild | FaultKind::AliasTurnsBack | FaultKind::Rollback)
+    }
+
+    /// A roll-back goes by stamps, and reads what the change topics and changelogs still have: nobody could tell what it
+    /// must do with changes that come late under old stamps, or whose predecessors are gone.
+    pub(super) fn blurs_rollbacks(self) -> bool {
+        matches!(
+            self,
+            FaultKind::WriterClockJump
+                | FaultKind::BrokerClockJump
+                | FaultKind::Retention
+                | FaultKind::Compaction
+                | FaultKind::MirrorRecreated
+        )
     }
 }
 
@@ -218,6 +246,7 @@ impl Default for Scenario {
             session_timeout: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(2),
             link_delay: Duration::from_millis(40),
+            broker_skew: Duration::from_secs(3),
             append_queue: 10_000,
             batch_bytes: 2 << 20,
             buffer_bytes: 4 << 20,
@@ -275,6 +304,15 @@ impl Scenario {
         toml::to_string(self).expect("numbers, texts and tables have a TOML form")
     }
 
+    /// Without all that [blurs](FaultKind::blurs_rollbacks) roll-backs.
+    pub(super) fn with_clear_stamps(mut self) -> Self {
+        let workload = &mut self.workload;
+        (workload.disorder_percent, workload.tie_percent, workload.keyless_percent) = (0, 0, 0);
+        (workload.clock_skew, self.broker_skew) = (Duration::ZERO, Duration::ZERO);
+        self.faults.retain(|fault| !fault.kind.blurs_rollbacks());
+        self
+    }
+
     pub(super) fn region_names(&self) -> &'static [&'static str] {
         &REGION_NAMES[..self.regions]
     }
@@ -290,8 +328,15 @@ impl Scenario {
         refuse("partitions", !(1..=64).contains(&self.partitions), "there must be 1 to 64 partitions", "Choose such a number.");
         refuse("workers", !(1..=16).contains(&self.workers), "there must be 1 to 16 workers a region", "Choose such a number.");
         refuse("workload", self.workload.keys == 0, "`keys` may not be 0", "Write keys = 60.");
+        let blurred = *self != self.clone().with_clear_stamps();
         for fault in &self.faults {
             let kind = fault.kind.name();
+            if fault.kind == FaultKind::Rollback && blurred {
+                let message = "nobody could tell what the fault rollback must undo in this scenario";
+                let remedy = "Set broker_skew, [workload] clock_skew, disorder_percent, tie_percent and keyless_percent to 0, and \
+                    leave out the clocks' jumps, retention, compaction and mirror_recreated.";
+                root.fault(root.place_of("fault"), message, remedy);
+            }
             if fault.at.is_some() == fault.every.is_some() {
                 let message = format!("the fault {kind} needs either `at` or `every`");
                 root.fault(root.place_of("fault"), message, "Write at = \"10s\" for once, every = \"10s\" for again and again.");

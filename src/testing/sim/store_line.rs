@@ -4,9 +4,10 @@
 use super::check::RegionChecks;
 use super::interrupt::Interrupt;
 use super::trace::Trace;
-use crate::adapter::embedded::vector::{Database, EmbeddedStore};
+use crate::adapter::embedded::vector::{Database, EmbeddedCollections, EmbeddedStore};
 use crate::base::ids::CollectionId;
-use crate::port::vector::{StoreError, StoreRequest, StoreResponse, VectorStore};
+use crate::port::vector::{StoreError, StoreRequest, StoreResponse, VectorAdmin, VectorStore};
+use crate::record::collection::Collections;
 use crate::testing::random::SplitMix64;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +32,8 @@ pub(super) struct StoreWeather {
 
 struct Pending {
     collection: CollectionId,
+    /// What it names: the alias, or a physical collection.
+    name: String,
     request: StoreRequest,
     token: u64,
     /// When the answer comes, if one does before the deadline.
@@ -39,7 +42,8 @@ struct Pending {
 }
 
 pub(super) struct StoreLine {
-    client: EmbeddedStore,
+    database: Arc<Database>,
+    collections: Arc<Collections>,
     weather: Arc<Mutex<StoreWeather>>,
     checks: Arc<Mutex<RegionChecks>>,
     interrupt: Interrupt,
@@ -55,6 +59,7 @@ pub(super) struct StoreLine {
 
 pub(super) struct StoreParts {
     pub database: Arc<Database>,
+    pub collections: Arc<Collections>,
     pub weather: Arc<Mutex<StoreWeather>>,
     pub checks: Arc<Mutex<RegionChecks>>,
     pub interrupt: Interrupt,
@@ -65,10 +70,10 @@ pub(super) struct StoreParts {
 
 impl StoreLine {
     pub fn new(parts: StoreParts) -> Self {
-        let StoreParts { database, weather, checks, interrupt, trace, random, worker } = parts;
-        let client = EmbeddedStore::new(database, Duration::ZERO, Arc::new(|| {}));
+        let StoreParts { database, collections, weather, checks, interrupt, trace, random, worker } = parts;
         Self {
-            client,
+            database,
+            collections,
             weather,
             checks,
             interrupt,
@@ -88,6 +93,11 @@ impl StoreLine {
 
     pub fn has_replies(&self, now: Duration) -> bool {
         self.replies.keys().next().is_some_and(|(at, _)| *at <= now)
+    }
+
+    pub fn take_reply(&mut self, now: Duration) -> Option<StoreResponse> {
+        let entry = self.replies.first_entry().filter(|entry| entry.key().0 <= now)?;
+        Some(entry.remove())
     }
 
     pub fn is_empty(&self) -> bool {
@@ -114,14 +124,17 @@ impl StoreLine {
 
     fn carry_out(&mut self, at: Duration, id: u64, pending: Pending) {
         let mut responses = Vec::new();
-        self.client.submit(pending.collection, pending.request.clone(), 0);
-        self.client.poll(&mut responses);
+        let names = Arc::new(self.collections.with_name(pending.collection, &pending.name));
+        let mut client = EmbeddedStore::new(self.database.clone(), Duration::ZERO, Arc::new(|| {})).named(names);
+        client.submit(pending.collection, pending.request.clone(), 0);
+        client.poll(&mut responses);
         let outcome = responses.pop().expect("a store without latency answers at once").outcome;
         if let StoreRequest::Write(batch) = &pending.request {
             let rows = (batch.ids.len() + batch.deletes.len()) as u64;
             self.trace.note(at, "store wrote", &[self.worker, rows, u64::from(outcome.is_ok())], || {
                 let verdict = outcome.as_ref().err().map_or("done".to_owned(), StoreError::to_string);
-                format!("worker {}: {:?} {:?}, deletes {:?}: {verdict}", self.worker, batch.ids, versions(batch), batch.deletes)
+                let (worker, name) = (self.worker, &pending.name);
+                format!("worker {worker}, {name}: {:?} {:?}, deletes {:?}: {verdict}", batch.ids, versions(batch), batch.deletes)
             });
             if outcome.is_ok() {
                 self.checks.lock().unwrap_or_else(PoisonError::into_inner).row_landed(at, pending.collection, batch);
@@ -139,8 +152,17 @@ impl StoreLine {
         self.weather.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// By the alias. Every other request finds out at once what that stands for, as a proxy does that then takes its time;
+    /// the rest only when they are carried out.
+    fn send_by_alias(&mut self, collection: CollectionId, request: StoreRequest, token: u64, now: Duration) {
+        let alias = self.collections.get(collection).name.clone();
+        let at_once = self.next.is_multiple_of(2);
+        let standing = EmbeddedCollections(self.database.clone()).alias(&alias).ok().flatten().filter(|_| at_once);
+        self.send(collection, standing.unwrap_or(alias), request, token, now);
+    }
+
     /// Draws what becomes of a request sent at `now`.
-    fn send(&mut self, collection: CollectionId, request: StoreRequest, token: u64, now: Duration) {
+    pub fn send(&mut self, collection: CollectionId, name: String, request: StoreRequest, token: u64, now: Duration) {
         self.next += 1;
         let id = self.next;
         let weather = self.weather();
@@ -171,7 +193,7 @@ impl StoreLine {
         }
         // Of what hangs, a part is never done.
         if !(weather.hangs && self.random.percent(50)) {
-            self.pending.insert((lands_at, id), Pending { collection, request, token, answers_at, deadline });
+            self.pending.insert((lands_at, id), Pending { collection, name, request, token, answers_at, deadline });
         }
     }
 
@@ -210,17 +232,13 @@ impl VectorStore for SimStore {
             let mut checks = line.checks.lock().unwrap_or_else(PoisonError::into_inner);
             checks.batch_sent(now, line.worker, token, collection, batch);
         }
-        line.send(collection, request, token, now);
+        line.send_by_alias(collection, request, token, now);
     }
 
     fn poll(&mut self, responses: &mut Vec<StoreResponse>) {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.now.now();
-        while let Some(entry) = line.replies.first_entry() {
-            if entry.key().0 > now {
-                return;
-            }
-            let response = entry.remove();
+        while let Some(response) = line.take_reply(now) {
             line.checks.lock().unwrap_or_else(PoisonError::into_inner).answered(line.worker, response.token);
             responses.push(response);
         }

@@ -30,7 +30,7 @@ pub fn swarm(seed: u64, regions: usize) -> Scenario {
     if random.percent(35) {
         scenario.scrub_pass = Some(seconds(&mut random, 4, 12));
     }
-    for kind in FaultKind::ALL {
+    for kind in FaultKind::ALL.iter().filter(|kind| !kind.is_command()) {
         let likely = if kind.needs_scrubber() { 60 * usize::from(scenario.scrub_pass.is_some()) } else { 30 };
         if random.percent(likely) {
             let every = seconds(&mut random, 4, 40);
@@ -39,6 +39,24 @@ pub fn swarm(seed: u64, regions: usize) -> Scenario {
     }
     if scenario.workers > 1 {
         scenario.standby_replicas = random.below(3);
+    }
+    with_commands(scenario, seed)
+}
+
+/// Drawn apart, so that all else of a seed is what it would be without them.
+fn with_commands(mut scenario: Scenario, seed: u64) -> Scenario {
+    let mut random = SplitMix64::new(seed ^ 0x434f_4d4d);
+    let roll_back = random.percent(15);
+    if roll_back {
+        scenario = Scenario { max_lateness: Duration::from_secs(3600), ..scenario.with_clear_stamps() };
+    }
+    let mut kinds = vec![FaultKind::Rollback; usize::from(roll_back)];
+    if random.percent(30) {
+        kinds.extend([FaultKind::Rebuild, FaultKind::AliasTurnsBack]);
+    }
+    for kind in kinds {
+        let every = Duration::from_secs(random.between(5, 20));
+        scenario.faults.push(FaultSpec { every: Some(every), ..FaultSpec::new(kind) });
     }
     scenario
 }

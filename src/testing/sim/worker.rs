@@ -44,7 +44,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    fn new(
+    pub fn new(
         region: &SimRegion,
         interrupt: &Interrupt,
         trace: &Trace,
@@ -64,6 +64,7 @@ impl Lines {
         });
         let store = StoreLine::new(StoreParts {
             database: region.database.clone(),
+            collections: region.collections.clone(),
             weather: region.store_weather.clone(),
             checks: region.checks.clone(),
             interrupt: interrupt.clone(),

@@ -5,6 +5,7 @@ use super::check::{Limits, Rules};
 use super::clock::{NodeClock, Timeline};
 use super::inject;
 use super::interrupt::Blow;
+use super::operator::{self, Operators};
 use super::plan::PlannedFault;
 use super::region::{RegionParts, SimRegion};
 use super::registry::SilentRegistries;
@@ -60,7 +61,7 @@ pub(super) struct World {
     /// Faults to come.
     pub faults: VecDeque<PlannedFault>,
     topology: Arc<Topology>,
-    region_names: Vec<Region>,
+    pub region_names: Vec<Region>,
     brokers: Vec<(Region, Arc<Broker>)>,
     limits: Limits,
     next_worker: u64,
@@ -73,6 +74,7 @@ pub(super) struct World {
     next_look: Duration,
     /// Of each region, the floors of its partitions when the scrubbers began their last passes.
     pub swept: Vec<HashMap<i32, i64>>,
+    pub operators: Operators,
     /// A worker ended with an error, or something else after which nothing can be said.
     pub broken: Option<String>,
 }
@@ -97,7 +99,7 @@ impl World {
                 partitions: scenario.partitions,
                 timeline: &timeline,
                 session_timeout: scenario.session_timeout,
-                broker_skew_ms: random.between(0, 6_000) as i64 - 3_000,
+                broker_skew_ms: (random.between(0, 6_000) as i64 - 3_000) * scenario.broker_skew.as_millis() as i64 / 3_000,
                 writer_skew_ms: random.between(0, 2 * writer_skew) as i64 - writer_skew as i64,
                 max_lateness_ms: scenario.max_lateness.as_millis() as i64,
                 workload: &workload,
@@ -130,14 +132,14 @@ impl World {
             next_link: Duration::ZERO,
             next_look: Duration::ZERO,
             swept: Vec::new(),
+            operators: Operators::default(),
             broken: None,
             timeline,
         };
         let settings = world.settings(0);
         let beyond = settings.poll_max * RECORD_BYTES_MAX;
-        let sources = scenario.regions;
         world.limits = Limits {
-            buffered_bytes: (settings.task.buffer_bytes_max + beyond) * sources
+            buffered_bytes: (settings.task.buffer_bytes_max + beyond) * scenario.regions
                 + (2 * settings.task.buffer_bytes_max + READ_RECORDS_MAX * RECORD_BYTES_MAX) * collections().iter().count(),
             in_flight: settings.task.items_max + settings.poll_max,
         };
@@ -224,7 +226,9 @@ impl World {
             for due in lines.filter_map(|lines| lines.due()) {
                 next = next.min(due);
             }
+            next = region.aliases.due().map_or(next, |due| next.min(due));
         }
+        next = self.operators.due().map_or(next, |due| next.min(due));
         // Nothing happens twice at one time but a worker's rounds, which take a moment.
         next.max(now + Duration::from_millis(1))
     }
@@ -244,12 +248,14 @@ impl World {
                 lines.advance(now);
             }
             region.wrecks.retain(|lines| !lines.are_empty());
+            region.aliases.turn(now, &self.trace);
         }
         if now >= self.next_link {
             self.next_link = now + LINK_STEP;
             self.step_links();
         }
         self.step_workers(now);
+        operator::step(self, now);
         if now >= self.next_look {
             self.next_look = now + LOOK_STEP;
             self.look(now);

@@ -1,9 +1,10 @@
 //! The end: in every region the vector store and the versions changelog hold, for every row key, the greatest change
 //! that was admitted anywhere, and nothing else (INV-3, INV-10).
 
+use super::undone::Undone;
 use super::{Demand, Rules, demand};
 use crate::adapter::embedded::broker::Broker;
-use crate::adapter::embedded::vector::Database;
+use crate::adapter::embedded::vector::{Database, StoredRow};
 use crate::base::ids::{CollectionId, RowKey, TopicPartition, VectorId};
 use crate::merge::version::{ContentHash, Version};
 use crate::record::collection::Collections;
@@ -20,6 +21,9 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(in crate::testing::sim) struct Oracle {
     winners: BTreeMap<RowKey, Made>,
+    undone: Vec<Undone>,
+    /// Of each row that a roll-back may have written, the greatest change before each of them.
+    before: BTreeMap<(RowKey, usize), Made>,
     /// Changes that lie in a topic under a wrong key only.
     astray: BTreeMap<bytes::Bytes, String>,
     rekeyed: BTreeSet<bytes::Bytes>,
@@ -27,15 +31,22 @@ pub(in crate::testing::sim) struct Oracle {
 }
 
 impl Oracle {
+    /// Of what roll-backs have undone nothing wins.
+    pub fn without(undone: Vec<Undone>) -> Self {
+        Self { undone, ..Self::default() }
+    }
+
     /// One record of a region's own change topic.
     pub fn take(&mut self, record: &RawRecord, workload: &Workload, rules: &Rules) {
         match demand(record, true, workload, rules) {
             Demand::Held(made) => {
                 self.admitted += 1;
                 self.rekeyed.extend(record.value.clone());
-                let greater = |held: &Made| (&held.version, held.hash) >= (&made.version, made.hash);
-                if !self.winners.get(&made.key).is_some_and(greater) {
-                    self.winners.insert(made.key.clone(), made.clone());
+                for (index, _) in self.undone.iter().enumerate().filter(|(_, undone)| undone.is_after(made)) {
+                    keep_greater(&mut self.before, (made.key.clone(), index), made);
+                }
+                if !self.undone.iter().any(|undone| undone.contains(made)) {
+                    keep_greater(&mut self.winners, made.key.clone(), made);
                 }
             }
             Demand::Rekeyed => {
@@ -49,6 +60,17 @@ impl Oracle {
         }
     }
 
+    /// A row whose greatest change was undone has its winner's content under a later version; no other row has.
+    fn is_rolled_back(&self, key: &RowKey) -> bool {
+        let of_row = |index| self.before.get(&(key.clone(), index));
+        self.undone.iter().enumerate().any(|(index, undone)| of_row(index).is_some_and(|made| undone.contains(made)))
+    }
+
+    fn has_won(&self, made: &Made, row: &StoredRow) -> bool {
+        let version = row.version == made.version || row.version > made.version && self.is_rolled_back(&made.key);
+        version && row.vector == made.vector
+    }
+
     /// Every change that had no good key was appended again.
     pub fn verify_rekeyed(&self, now: Duration, violations: &Violations) {
         for (value, place) in &self.astray {
@@ -56,6 +78,13 @@ impl Oracle {
                 violations.add("nothing lost", now, format!("{place} was not appended again under its own key"));
             }
         }
+    }
+}
+
+fn keep_greater<K: Ord>(kept: &mut BTreeMap<K, Made>, key: K, made: &Made) {
+    let greater = |held: &Made| (&held.version, held.hash) >= (&made.version, made.hash);
+    if !kept.get(&key).is_some_and(greater) {
+        kept.insert(key, made.clone());
     }
 }
 
@@ -98,7 +127,7 @@ fn verify_rows(
             let row = rows.remove(&key.id);
             let wanted = !made.delete && !workload.is_refused(region.index, key);
             match row {
-                Some(row) if wanted && (row.version != made.version || row.vector != made.vector) => {
+                Some(row) if wanted && !oracle.has_won(made, &row) => {
                     let detail = format!("region {name}: {key:?} is {}, must be {}", row.version, made.version);
                     violations.add("winner correct", now, detail);
                 }
@@ -151,7 +180,7 @@ fn verify_entries(
     let name = region.name;
     let last = last_records(region.broker, &names.versions_changelog(0), rules.partitions);
     let vectors = last_records(region.broker, &names.vectors_changelog(0), rules.partitions);
-    for (key, made) in &oracle.winners {
+    for (key, made) in oracle.winners.iter().filter(|(key, _)| !oracle.is_rolled_back(key)) {
         let bytes = row_key::encode(key, collections);
         let found = last.get(&bytes);
         let Some(value) = found.and_then(|record| record.value.as_ref()) else {
