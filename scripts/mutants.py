@@ -96,8 +96,6 @@ MUTANTS = [
     ("a rebuild takes what was not answered for not done", "src/ops/rebuild/writer.rs",
      "if matches!(error, StoreError::Ambiguous(_)) {", "if matches!(error, StoreError::Refused(_)) {",
      "tests/scenarios/rebuild.toml"),
-    ("a rebuild trusts the killed one before it", "src/ops/rebuild.rs",
-     "            writer.doubt(work);\n", "            let _ = &mut writer;\n", "tests/scenarios/rebuild.toml"),
     ("a roll-back writes rows that are as they were", "src/ops/rollback/decide.rs",
      "target if digest(target.as_ref()) == digest(Some(newest)) => Decision::Nothing,",
      "target if digest(target.as_ref()) == digest(Some(newest)) && target.is_none() => Decision::Nothing,",
