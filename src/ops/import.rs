@@ -22,11 +22,11 @@ pub mod place;
 mod row;
 
 use crate::base::error::{Error, Result};
-use crate::base::ids::{CollectionId, RowKey, TopicPartition};
+use crate::base::ids::{CollectionId, RowKey};
 use crate::base::time::UnixMs;
 use crate::merge::hlc::Hlc;
 use crate::ops::append::AppendStream;
-use crate::ops::history::progress::{Missing, ProgressFollower, frontier_passed};
+use crate::ops::history::progress::{ProgressFollower, frontier_passed, wait_applied};
 use crate::ops::history::{History, Setting};
 use crate::ops::work::Work;
 use crate::port::log::{Append, Appender};
@@ -167,23 +167,8 @@ impl Import<'_> {
 
     fn wait_applied(&self, history: &mut History<'_>, work: &mut Work<'_>) -> Result<()> {
         let setting = history.setting;
-        let mut ends = Vec::new();
-        for shard in 0..setting.names.shards() {
-            for partition in 0..setting.partitions {
-                let local = TopicPartition::new(setting.names.local(shard), partition);
-                let end = history.reader.bounds(&local)?.end;
-                ends.push((shard, local, end));
-            }
-        }
-        let mut follower = ProgressFollower::new(setting);
-        follower.wait(history.reader, work, self.patience, &mut |followed| {
-            let place = ends.iter().find(|(shard, local, _)| (*shard, local.partition) == (followed.shard, followed.partition));
-            let Some((_, local, end)) = place else { return Ok(None) };
-            let behind = end - followed.settled(&local.topic);
-            let what = format!("the workers here to apply it ({behind} records of {local} to go)");
-            let remedy = "it is written, and is applied as soon as a worker of this region runs".to_owned();
-            Ok((behind > 0).then_some(Missing { behind, what, remedy }))
-        })
+        let parts = (0..setting.names.shards()).flat_map(|shard| (0..setting.partitions).map(move |number| (shard, number)));
+        wait_applied(setting, history.reader, parts, self.patience, work)
     }
 
     fn verify(&mut self, known: &Known, setting: &Setting, work: &mut Work<'_>, imported: &mut Imported) -> Result<()> {

@@ -21,7 +21,7 @@ use crate::base::ids::{CollectionId, Region, RowKey, TopicPartition};
 use crate::base::time::UnixMs;
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
-use crate::ops::history::progress::{Missing, ProgressFollower, frontier_passed};
+use crate::ops::history::progress::{ProgressFollower, frontier_passed, wait_applied};
 use crate::ops::history::{History, Statement, instant};
 use crate::ops::work::Work;
 use crate::port::log::{Append, Appender};
@@ -220,21 +220,8 @@ impl Rollback {
     }
 
     fn wait_applied(&self, plan: &Plan, history: &mut History<'_>, work: &mut Work<'_>) -> Result<()> {
-        let mut ends = Vec::new();
-        for part in plan.partitions.iter().filter(|part| !part.is_empty()) {
-            let local = TopicPartition::new(history.setting.names.local(part.shard), part.partition);
-            let end = history.reader.bounds(&local)?.end;
-            ends.push((part.shard, local, end));
-        }
-        let mut follower = ProgressFollower::new(history.setting);
-        follower.wait(history.reader, work, self.patience, &mut |followed| {
-            let place = ends.iter().find(|(shard, local, _)| (*shard, local.partition) == (followed.shard, followed.partition));
-            let Some((_, local, end)) = place else { return Ok(None) };
-            let behind = end - followed.settled(&local.topic);
-            let what = format!("the workers here to apply it ({behind} records of {local} to go)");
-            let remedy = "it is written, and is applied as soon as a worker of this region runs".to_owned();
-            Ok((behind > 0).then_some(Missing { behind, what, remedy }))
-        })
+        let parts = plan.partitions.iter().filter(|part| !part.is_empty()).map(|part| (part.shard, part.partition));
+        wait_applied(history.setting, history.reader, parts, self.patience, work)
     }
 }
 

@@ -6,6 +6,7 @@ use milvus::proto::milvus::milvus_service_client::MilvusServiceClient;
 use milvus::v2::prelude::{ConnectConfig, RetryConfig, TelemetryConfig};
 use secrecy::ExposeSecret;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
@@ -62,6 +63,11 @@ pub(super) fn lazy_service(settings: &MilvusSettings) -> Result<Service> {
     Ok(MilvusServiceClient::with_interceptor(endpoint.connect_lazy(), headers).max_decoding_message_size(REPLY_BYTES_MAX))
 }
 
+/// For calls that block their thread. A timer can be made within the runtime only.
+pub(super) fn pause(runtime: &Handle, span: Duration) {
+    runtime.block_on(async { tokio::time::sleep(span).await });
+}
+
 /// The SDK's settings, its own 75 retries switched off: who waits and how long is decided above.
 pub(super) fn sdk_config(settings: &MilvusSettings) -> ConnectConfig {
     let config = ConnectConfig::new()
@@ -75,5 +81,16 @@ pub(super) fn sdk_config(settings: &MilvusSettings) -> ConnectConfig {
         MilvusCredentials::None => config,
         MilvusCredentials::Password { user, password } => config.username(user).password(password.expose_secret()),
         MilvusCredentials::Token(token) => config.token(token.expose_secret()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_outside_of_the_runtime_may_pause() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        pause(runtime.handle(), Duration::from_millis(1));
     }
 }

@@ -4,7 +4,7 @@
 use super::MilvusSettings;
 use super::admin::MilvusAdmin;
 use super::columns::Columns;
-use super::connection::Service;
+use super::connection::{Service, pause};
 use super::read::{Freshness, behind_in, greatest, query};
 use super::write::DYNAMIC_COLUMN;
 use crate::base::error::{Error, Result};
@@ -71,7 +71,7 @@ impl MilvusForeign {
                 return Err(self.failed(error));
             }
             attempts += 1;
-            self.runtime.block_on(tokio::time::sleep(ATTEMPT_INTERVAL));
+            pause(&self.runtime, ATTEMPT_INTERVAL);
         }
     }
 

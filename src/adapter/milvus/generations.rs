@@ -2,6 +2,7 @@
 
 use super::MilvusSettings;
 use super::admin::{MilvusAdmin, asking};
+use super::connection::pause;
 use crate::base::error::{Error, Result};
 use crate::port::vector::VectorAdmin;
 use crate::record::collection::CollectionSpec;
@@ -80,7 +81,7 @@ impl VectorAdmin for MilvusGenerations {
         }
         for _ in 0..ALTERATIONS_MAX {
             // For the proxies' questions of before, whose answers nothing announces.
-            self.runtime.block_on(async { tokio::time::sleep(ANSWERS_UNDER_WAY).await });
+            pause(&self.runtime, ANSWERS_UNDER_WAY);
             self.alter_alias(name, physical)?;
             if self.reaches(name, physical)? {
                 return Ok(());

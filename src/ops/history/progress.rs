@@ -90,6 +90,30 @@ pub struct Missing {
     pub remedy: String,
 }
 
+/// Waits until the workers have settled all that these partitions (shard and number) of the own change topic hold now.
+pub fn wait_applied(
+    setting: &Setting,
+    reader: &mut dyn LogReader,
+    parts: impl Iterator<Item = (u16, i32)>,
+    patience: Duration,
+    work: &mut Work<'_>,
+) -> Result<()> {
+    let mut ends = Vec::new();
+    for (shard, partition) in parts {
+        let local = TopicPartition::new(setting.names.local(shard), partition);
+        let end = reader.bounds(&local)?.end;
+        ends.push((shard, local, end));
+    }
+    ProgressFollower::new(setting).wait(reader, work, patience, &mut |followed| {
+        let place = ends.iter().find(|(shard, local, _)| (*shard, local.partition) == (followed.shard, followed.partition));
+        let Some((_, local, end)) = place else { return Ok(None) };
+        let behind = end - followed.settled(&local.topic);
+        let what = format!("the workers here to apply it ({behind} records of {local} to go)");
+        let remedy = "it is written, and is applied as soon as a worker of this region runs".to_owned();
+        Ok((behind > 0).then_some(Missing { behind, what, remedy }))
+    })
+}
+
 /// Has the partition settled all that was appended at every origin up to `instant`? Which origin is not that far?
 pub fn frontier_passed(setting: &Setting, followed: &Followed, instant: UnixMs) -> Option<Missing> {
     let names = &setting.names;
