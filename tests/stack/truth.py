@@ -9,7 +9,10 @@ usage: truth.py [--idle SECONDS] [--backlog SECONDS] [PHASE…]
 phases: rates idle mirror backlog milvus clock     default: all of them, about 10 minutes"""
 
 import argparse
+import json
 import time
+import urllib.request
+from dataclasses import replace
 
 from confluent_kafka import Consumer, TopicPartition
 
@@ -209,8 +212,6 @@ class Truth:
         ]
         self.check(f"after {seconds} s without a worker never less is reported than what waits of {source}", wrong)
         at, lag, truth = shown[0] if shown else (began, 0, 0)
-        whole = [] if lag > 0.9 * seconds else [f"{ms(lag)} ms"]
-        self.check(f"what is reported first of {source} is the whole backlog", whole)
         below = next((at - began for at, lag, _ in shown if lag < 1), None)
         self.check(f"the backlog of {source} is worked off", [] if below else ["the lag never went below a second"])
         short = max((truth - lag for _, lag, truth in shown), default=0)
@@ -226,8 +227,8 @@ class Truth:
             writers = self.write(dict.fromkeys(SOURCES, PAUSE_RATE))
             time.sleep(3)
             self.tap.note(f"milvus-eu paused for {PAUSE_SECONDS} s, {PAUSE_RATE} changes/s in each region")
-            paused = time.time()
             self.cluster.stack("pause", "milvus-eu")
+            paused = time.time()
             time.sleep(PAUSE_SECONDS)
             resumed = time.time()
             self.cluster.stack("resume", "milvus-eu")
@@ -242,7 +243,12 @@ class Truth:
             probe.stop()
         lines = []
         for writer in writers:
-            source, rows = writer.source, rows_of(writer, probe)
+            # What was written meanwhile was not taken, though nobody could be asked.
+            source = writer.source
+            rows = [
+                replace(row, absent=max(row.absent, resumed)) if paused < row.appended < resumed else row
+                for row in rows_of(writer, probe)
+            ]
             shown = [each for each in reported(looks["eu-1"], source) if paused + 1 < each[0] and each[1] < resumed]
             lines.append([f"{source} → eu", *self.judge_hanging(source, rows, shown, paused)])
             spared = [lag for at, _, lag in reported(looks["us-1"], source) if paused < at < resumed and lag > 1]
@@ -297,7 +303,10 @@ class Truth:
             narrow = told["most"] - told["least"] <= CLOCK_BOUNDS_SECONDS_MAX
             right = narrow and told["least"] - 0.005 <= truth <= told["most"] + 0.005
             self.check(f"{name} reports that the clock of {origin} is {truth} s ahead", [] if right else [f"{told}"])
-        return ahead["us"]["most"] - ahead["us"]["least"] if "us" in ahead else 0
+        # A partition is put right by what it has heard itself, which may be less than all of them together have.
+        sources = [source for task in tasks_of(self.cluster.workers[name]) for source in task["sources"]]
+        bounds = [source["clock_ahead_ms"] for source in sources if source["region"] == "us" and source["clock_ahead_ms"]]
+        return max(most - least for least, most in bounds) / 1000
 
     def restart_kafka(self, seconds_ahead):
         self.cluster.stack("stop", "kafka-us")
@@ -308,6 +317,11 @@ class Truth:
     def table(self, head, lines):
         for cells in [head, ["---"] * len(head), *lines]:
             self.tap.note("| " + " | ".join(map(str, cells)) + " |")
+
+
+def tasks_of(worker):
+    with urllib.request.urlopen(f"{worker.url}/tasks", timeout=5) as reply:
+        return json.load(reply)["tasks"]
 
 
 def tells_zero(seen):

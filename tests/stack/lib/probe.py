@@ -7,8 +7,8 @@ that process as a test sees it.
 
 It asks with consistency "Strong". Such an answer has every row that Milvus had taken when it was *asked*, however long
 Milvus takes to show it (a tick and more, which is no lag of ours): what a question does not find was not acknowledged
-yet. When the *answer* is there, the row can be seen by anybody. So each row has two times, and its acknowledgement lies
-between them, give or take the time between two questions.
+yet. When the *answer* is there, the row can be seen by anybody. So its acknowledgement lies between the last question
+that did not find a row and the first answer that had it.
 """
 
 import json
