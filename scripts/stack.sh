@@ -10,11 +10,13 @@ usage: scripts/stack.sh COMMAND
   install             download what is missing (`up` does it too)
   up [--brokers REGION=N]… [NAME…]
                       start these servers and all that they need; default: every one. N is 1, as by
-                      default, or 3: then what is written there has three replicas, two of them in sync
+                      default, or 3: then what is written there has three replicas, two of them in sync. ap=1
+                      adds a third region
   down                end what `up` started and delete its data (logs stay until the next `up`)
   stop [NAME…]        stop in an orderly way; data and ports are kept
   start [NAME…]       start again what was stopped or killed
   kill NAME…          SIGKILL
+  wipe NAME…          delete the data of servers that do not run: they start again empty
   pause NAME…         SIGSTOP
   resume NAME…        SIGCONT
   clock NAME SECONDS  from its next start this server's wall clock is wrong by so many seconds; 0: right again

@@ -21,6 +21,8 @@ KAFKA_DIR, JMX_DIR, REGISTRY_DIR, MILVUS_DIR = (
 )
 HOST = "127.0.0.1"
 REGIONS = ("us", "eu")
+# Joins the others where it is asked for. What docker/mirrormaker/mm2.properties says of them is said of it below.
+THIRD_REGION = "ap"
 LINK_DELAY_MS = 30
 # As DESIGN section 3 has it for production; one region of three brokers loses nothing with one of them.
 REPLICATED = """\
@@ -222,8 +224,32 @@ class MirrorMaker(Server):
         main = "org.apache.kafka.connect.mirror.MirrorMaker"
         config = self.data(stack) / "mm2.properties"
         shared = (DOCKER / "mirrormaker/mm2.properties").read_text()
-        config.write_text(shared + "\n# Added by scripts/stack.sh\n" + self.replication())
+        config.write_text(shared + "\n# Added by scripts/stack.sh\n" + self.third_region() + self.replication())
         return kafka_java(stack, "384m", main, str(config)), addresses
+
+    def third_region(self):
+        """Of a key that is there twice, the last counts."""
+        if THIRD_REGION not in self.brokers:
+            return ""
+        lines = [
+            f"clusters={','.join(self.brokers)}",
+            f"{THIRD_REGION}.bootstrap.servers={kafka_variable(THIRD_REGION)}",
+            f"{THIRD_REGION}.offset.flush.interval.ms=1000",
+            f"{THIRD_REGION}.scheduled.rebalance.max.delay.ms=0",
+            f"{THIRD_REGION}.producer.linger.ms=1",
+        ]
+        for here, there in self.flows():
+            if THIRD_REGION in (here, there):
+                lines.append(f"{there}->{here}.enabled=true")
+                lines += [
+                    f"{there}->{here}.source.{client}.bootstrap.servers={kafka_variable(there, '_REMOTE')}"
+                    for client in ("consumer", "admin")
+                ]
+        return "\n".join(lines) + "\n"
+
+    def flows(self):
+        """Each region with each that it reads from."""
+        return [(here, there) for here in self.brokers for there in self.brokers if here != there]
 
     def replication(self):
         """What it writes into a region of three brokers has three replicas there."""
@@ -237,12 +263,16 @@ class MirrorMaker(Server):
         return "\n".join(lines) + "\n"
 
     def ready(self, stack):
-        """It has no port to ask: both flows have carried a heartbeat written since its start."""
+        """It has no port to ask: each flow has carried a heartbeat written since its start."""
         since = stack.started_at(self.name)
         return all(
             newest_record_time(bootstrap(stack, self.brokers[here]), f"{there}.heartbeats") > since
-            for here, there in (("us", "eu"), ("eu", "us"))
+            for here, there in self.flows()
         )
+
+
+def kafka_variable(region, suffix=""):
+    return f"${{env:DRIFTLESS_{region.upper()}_KAFKA{suffix}}}"
 
 
 def newest_record_time(kafka, topic):
@@ -292,9 +322,9 @@ class Registry(Server):
     def once_ready(self, stack):
         # The same schema must not get the same id in both regions by chance: an id means
         # something only in the registry of its origin, and the tests have to notice.
-        if self.region == "eu":
-            dummy = json.dumps({"schema": '"string"'}).encode()
-            if not http_ok(f"{self.url(stack)}/subjects/takes-the-first-id/versions", dummy):
+        for number, dummy in enumerate({"eu": ['"string"'], THIRD_REGION: ['"string"', '"int"']}.get(self.region, [])):
+            body = json.dumps({"schema": dummy}).encode()
+            if not http_ok(f"{self.url(stack)}/subjects/takes-the-first-ids-{number}/versions", body):
                 raise RuntimeError("it refused a first schema")
 
     def variables(self, stack):
@@ -364,15 +394,13 @@ def fill_template(template, values):
 
 def servers(brokers):
     """All servers by name, in the order of their start. `brokers`: how many each region has."""
-    nodes = {region: [broker_name(region, number) for number in range(1, brokers[region] + 1)] for region in REGIONS}
+    nodes = {region: [broker_name(region, number) for number in range(1, count + 1)] for region, count in brokers.items()}
     kafkas = [Kafka(name, region, names) for region, names in nodes.items() for name in names]
     others = (
         Link("link", nodes),
         MirrorMaker("mm2", nodes),
-        Registry("registry-us", "us"),
-        Registry("registry-eu", "eu"),
-        Milvus("milvus-us", "us"),
-        Milvus("milvus-eu", "eu"),
+        *(Registry(f"registry-{region}", region) for region in brokers),
+        *(Milvus(f"milvus-{region}", region) for region in brokers),
     )
     return {server.name: server for server in (*kafkas, *others)}
 

@@ -21,7 +21,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from servers import REGIONS, servers
+from servers import REGIONS, THIRD_REGION, servers
 
 READY_SECONDS_MAX = 180
 POLL_SECONDS = 0.15
@@ -275,6 +275,14 @@ def kill(stack, names):
             raise Failure(f"{name} (process {stack.process(name)['pid']}) survives SIGKILL")
 
 
+def wipe(stack, names):
+    """As if their disks were new. Ports and addresses stay."""
+    for name in names:
+        if stack.alive(name):
+            raise Failure(f"{name} runs; `kill` or `stop` it first")
+        shutil.rmtree(stack.data / name, ignore_errors=True)
+
+
 def check_names(stack, names):
     for name in names:
         if name not in stack.servers:
@@ -356,14 +364,14 @@ def link(stack, arguments):
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="stack.sh", add_help=False)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("up", "start", "stop", "down", "status", "env", *SIGNALS):
+    for verb in ("up", "start", "stop", "down", "wipe", "status", "env", *SIGNALS):
         sub = verbs.add_parser(verb, add_help=False)
         if verb == "status":
             sub.add_argument("--json", action="store_true")
         if verb == "up":
             sub.add_argument("--brokers", action="append", default=[], type=broker_count, metavar="REGION=N")
         if verb != "down":
-            sub.add_argument("names", nargs="+" if verb in SIGNALS else "*", metavar="NAME")
+            sub.add_argument("names", nargs="+" if verb in ("wipe", *SIGNALS) else "*", metavar="NAME")
     off = verbs.add_parser("clock", add_help=False)
     off.add_argument("name", metavar="NAME")
     off.add_argument("seconds", type=int)
@@ -373,15 +381,15 @@ def parse(arguments):
         if verb == "delay":
             sub.add_argument("ms", type=float)
         if verb != "status":
-            sub.add_argument("region", nargs="?", choices=REGIONS)
+            sub.add_argument("region", nargs="?", choices=(*REGIONS, THIRD_REGION))
     return parser.parse_args(arguments)
 
 
 def broker_count(text):
     """`us=3` as ("us", 3)."""
     region, _, count = text.partition("=")
-    if region not in REGIONS or count not in ("1", "3"):
-        raise argparse.ArgumentTypeError(f"{text!r}: write us=1, us=3, eu=1 or eu=3")
+    if region not in (*REGIONS, THIRD_REGION) or count not in ("1", "3"):
+        raise argparse.ArgumentTypeError(f"{text!r}: write us=1, us=3, eu=1, eu=3, ap=1 or ap=3")
     return region, int(count)
 
 
@@ -391,7 +399,7 @@ def main():
     stack_home.mkdir(parents=True, exist_ok=True)
     # Whatever changes the stack does so alone; looking and cutting links may go on meanwhile.
     lock = (stack_home / "lock").open("w")
-    if args.verb in ("up", "start", "stop", "down", *SIGNALS):
+    if args.verb in ("up", "start", "stop", "down", "wipe", *SIGNALS):
         fcntl.flock(lock, fcntl.LOCK_EX)
     stack = Stack(stack_home)
     try:
@@ -406,6 +414,8 @@ def main():
                 stop(stack, args.names)
             case "kill":
                 kill(stack, args.names)
+            case "wipe":
+                wipe(stack, args.names)
             case "pause" | "resume":
                 for name in args.names:
                     stack.signal(name, SIGNALS[args.verb])

@@ -223,6 +223,8 @@ pub struct TaskReport {
     pub incomplete: Vec<String>,
     /// The peer that a resync brings it from.
     pub resync_from: Option<String>,
+    /// None while it is restored.
+    pub repair: Option<RepairReport>,
 }
 
 /// How far a restore has come, in offsets of the changelog, how fast it is, and how long it will still take.
@@ -267,6 +269,15 @@ pub struct SourceReport {
     pub lag: LagView,
 }
 
+/// What a resync brings comes by this topic: no region's, so it has no lag.
+#[derive(Debug, Clone, Serialize)]
+pub struct RepairReport {
+    pub topic: String,
+    /// The first offset that is not settled.
+    pub next_offset: i64,
+    pub open_records: usize,
+}
+
 impl SourceReport {
     fn reckon(&mut self, now: UnixMs) {
         let stages = Stage::ALL.iter().filter_map(|stage| Some((stage.name(), self.lag.lag_ms(*stage, now)?)));
@@ -290,7 +301,8 @@ impl TaskReport {
     }
 
     pub fn of(task: &StreamTask, state: &'static str, now: Now) -> Self {
-        let sources = (0..task.source_count()).map(|index| {
+        let (repair, regions): (Vec<usize>, Vec<usize>) = (0..task.source_count()).partition(|index| task.is_repair(*index));
+        let sources = regions.into_iter().map(|index| {
             let (region, topic) = task.source(index);
             let settled = task.settled(index);
             SourceReport {
@@ -298,7 +310,7 @@ impl TaskReport {
                 topic: topic.to_string(),
                 present: task.is_present(index),
                 next_offset: settled.next_offset,
-                frontier_ms: settled.frontier.filter(|_| !task.is_repair(index)).map(|at| at.0),
+                frontier_ms: settled.frontier.map(|at| at.0),
                 open_records: task.open_records(index),
                 oldest_open_ms: task.oldest_open(index).map(|at| at.0),
                 lag_ms: BTreeMap::new(),
@@ -328,6 +340,11 @@ impl TaskReport {
             scrub: task.scrub_report(),
             incomplete: task.completeness().gaps().iter().map(Gap::to_string).collect(),
             resync_from: task.completeness().resync_from().map(str::to_owned),
+            repair: repair.first().map(|index| RepairReport {
+                topic: task.source(*index).1.to_string(),
+                next_offset: task.settled(*index).next_offset,
+                open_records: task.open_records(*index),
+            }),
         };
         report.reckon(now.wall);
         report
@@ -358,6 +375,7 @@ impl TaskReport {
             scrub: ScrubReport::default(),
             incomplete: Vec::new(),
             resync_from: None,
+            repair: None,
         }
     }
 }

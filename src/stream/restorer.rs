@@ -1,6 +1,8 @@
 //! The restorer: reads changelogs and looks at topics for the stream threads, on a thread of its own, so that
 //! no processing waits for a round trip. In a simulation the same object is stepped by hand.
 
+mod described;
+
 use crate::base::error::{Error, Remedy, Result};
 use crate::base::ids::{TaskId, TopicPartition};
 use crate::base::time::Now;
@@ -12,6 +14,7 @@ use crate::stream::standby::{InHand, StandbyHandle, Standbys};
 use crate::task::command::{Part, Reading};
 use crate::task::stream_task::SourceStart;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
+use described::{Described, OncePerTopic};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
@@ -101,6 +104,7 @@ pub struct Restorer {
     /// Restores go on from what these have read.
     standbys: Option<Standbys>,
     jobs: VecDeque<Job>,
+    described: Described,
 }
 
 impl Restorer {
@@ -115,11 +119,12 @@ impl Restorer {
         let (replies, replies_out) = unbounded();
         let handle =
             RestorerHandle { requests: requests_in, replies: replies_out, standbys: standbys.as_ref().map(Standbys::join) };
-        (Self { requests, replies, wake, standbys, jobs: VecDeque::new() }, handle)
+        (Self { requests, replies, wake, standbys, jobs: VecDeque::new(), described: Described::default() }, handle)
     }
 
-    /// Takes new requests in, then does one step of the job in front. Reads and checks are short and go before
-    /// restores, so that running tasks don't wait for one that starts.
+    /// Takes new requests in, then does one step of the job in front. Restores that go on from what a standby has read
+    /// come first; then reads and checks, which are short too, so that running tasks don't wait for one that starts from
+    /// nothing.
     pub fn run_once(&mut self, reader: &mut dyn LogReader, now: Now) -> Stepped {
         loop {
             match self.requests.try_recv() {
@@ -130,6 +135,13 @@ impl Restorer {
             }
         }
         let Some(job) = self.jobs.pop_front() else { return Stepped::Idle };
+        let mut described = std::mem::take(&mut self.described);
+        let stepped = self.step(job, &mut OncePerTopic::new(reader, &mut described, now.monotonic), now);
+        self.described = described;
+        stepped
+    }
+
+    fn step(&mut self, job: Job, reader: &mut dyn LogReader, now: Now) -> Stepped {
         match job {
             Job::Restore(restore) => self.step_restore(restore, reader, now),
             Job::Other(request) => match answer(&request, reader) {
@@ -160,10 +172,19 @@ impl Restorer {
 
     fn accept(&mut self, request: Request) {
         match request {
-            Request::Restore(request) => self.jobs.push_back(Job::Restore(Box::new(Restore::new(request)))),
+            Request::Restore(request) => {
+                let mut restore = Restore::new(request);
+                self.claim_for(&mut restore);
+                let at = match restore.is_cold() {
+                    true => None,
+                    // What a task that was restored a moment ago has to read again is longer than what is left of this.
+                    false => self.jobs.iter().position(|job| !matches!(job, Job::Restore(other) if !other.is_cold())),
+                };
+                self.jobs.insert(at.unwrap_or(self.jobs.len()), Job::Restore(Box::new(restore)));
+            }
             other => {
-                // Behind a restore in mid-read, which holds the reader; before those not begun.
-                let at = self.jobs.iter().position(|job| matches!(job, Job::Restore(restore) if !restore.has_begun()));
+                // Behind a restore in mid-read, which holds the reader, and short ones; before those that begin from nothing.
+                let at = self.jobs.iter().position(|job| matches!(job, Job::Restore(restore) if restore.is_cold()));
                 self.jobs.insert(at.unwrap_or(self.jobs.len()), Job::Other(Box::new(other)));
             }
         }
@@ -176,9 +197,8 @@ impl Restorer {
             self.give_back(*restore);
             return Stepped::Worked;
         }
-        if let Some(tail) = self.standbys.as_ref().filter(|_| restore.is_cold()).and_then(|standbys| standbys.claim(task)) {
-            restore.go_on_from(tail);
-        }
+        // From one that was called off after this was asked for.
+        self.claim_for(&mut restore);
         match restore.step(reader, now) {
             Ok(None) => {
                 self.jobs.push_front(Job::Restore(restore));
@@ -203,6 +223,13 @@ impl Restorer {
                 self.reply(Reply::RestoreFailed { task, life, error });
                 Stepped::Worked
             }
+        }
+    }
+
+    fn claim_for(&self, restore: &mut Restore) {
+        let standbys = self.standbys.as_ref().filter(|_| restore.is_cold());
+        if let Some(tail) = standbys.and_then(|standbys| standbys.claim(restore.request.task)) {
+            restore.go_on_from(tail);
         }
     }
 

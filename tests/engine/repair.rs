@@ -15,6 +15,7 @@ use driftless::record::avro::WireOp;
 use driftless::record::change::MetaValue;
 use driftless::record::raw::RawRecord;
 use driftless::record::{framing, headers};
+use driftless::region::topics::REPAIR;
 use driftless::store::entry::Entry;
 use driftless::store::progress::Gap;
 use driftless::task::heartbeat::PREVIOUS;
@@ -167,6 +168,9 @@ fn what_a_peer_has_forgotten_is_deleted_here_and_what_is_older_stays_out() {
     put(&world, Mark::End { filled: Vec::new(), since: BTreeMap::new() }.append(&repair(&world, 0)));
     run_with_peer(&world, &mut worker, 10);
     assert_eq!((worker.task("0_0").entries, worker.task("0_0").resync_from), (1, None));
+    let told = worker.task("0_0");
+    assert!(told.sources.iter().all(|source| source.region != REPAIR), "it is no region, and behind nobody");
+    assert!(told.repair.is_some_and(|repair| repair.next_offset > 0 && repair.open_records == 0));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::world::{APPLICATION, World};
 use driftless::adapter::embedded::broker::{Compaction, Message};
 use driftless::adapter::embedded::{EmbeddedConsumer, EmbeddedReader};
 use driftless::base::error::Result;
-use driftless::base::ids::{RowKey, TopicPartition};
+use driftless::base::ids::{Region, RowKey, TopicPartition};
 use driftless::base::time::UnixMs;
 use driftless::port::log::{Bounds, LogReader, TopicDescription};
 use driftless::record::raw::RawRecord;
@@ -15,6 +15,7 @@ use driftless::store::entry::Entry;
 use driftless::store::progress::{PROGRESS_KEY, Progress};
 use driftless::stream::restore::{Restore, RestoreResult};
 use driftless::stream::restorer::{Reply, Request, Restorer, RestorerHandle, Stepped};
+use driftless::task::stream_task::SourceStart;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
@@ -315,6 +316,46 @@ fn a_restore_that_is_called_off_leaves_what_was_read_to_the_next_one() {
     let promoted = keeper.promote(&world);
     assert_eq!((promoted.from_standby, promoted.entries_read), (true, 0));
     assert_same(&promoted, &restore(&world), "after one that was called off");
+}
+
+#[test]
+fn a_restore_that_a_standby_has_made_short_goes_before_what_running_tasks_read() {
+    let mut world = World::new(1);
+    let mut keeper = Keeper::new(&mut world);
+    for id in 0..10 {
+        write_entry(&world, id, Ok(entry(1)));
+    }
+    keeper.read_on(&world);
+    let check =
+        |index| Request::CheckSource { task: request(&world).task, life: 0, index, start: source_start(&world), partitions: 1 };
+    keeper.handle.ask(check(0)).unwrap();
+    keeper.handle.ask(Request::Restore(request(&world))).unwrap();
+    keeper.handle.ask(Request::Restore(request(&world))).unwrap();
+    keeper.handle.ask(check(1)).unwrap();
+    while keeper.restorer.run_once(&mut keeper.reader, world.now()) == Stepped::Worked {}
+    let mut answers = Vec::new();
+    while let Some(reply) = keeper.handle.poll() {
+        answers.push(match reply {
+            Reply::Restored { result, .. } if result.from_standby => "by a standby",
+            Reply::Restored { .. } => "from nothing",
+            Reply::SourceChecked { .. } => "check",
+            _ => "something else",
+        });
+    }
+    assert_eq!(answers, ["by a standby", "check", "check", "from nothing"]);
+}
+
+fn source_start(world: &World) -> SourceStart {
+    SourceStart {
+        region: Region::new("us"),
+        topic: world.topic("us"),
+        topic_id: None,
+        next_offset: 0,
+        mark: None,
+        frontier: None,
+        since: None,
+        present: true,
+    }
 }
 
 /// Two workers with two partitions, each with a standby of the other's.

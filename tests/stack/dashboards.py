@@ -22,7 +22,9 @@ STEP_SECONDS = 2
 
 
 def dashboards(tap, cluster):
-    addresses = {region: [cluster.workers[f"{region}-1"].url.removeprefix("http://")] for region in cluster.regions}
+    addresses = {region: [] for region in cluster.regions}
+    for name, worker in cluster.workers.items():
+        addresses[name.partition("-")[0]].append(worker.url.removeprefix("http://"))
     began = time.time()
     with Watch(cluster.folder, addresses, stack_servers()) as watch:
         cluster.start()
@@ -88,4 +90,6 @@ def cost(tap, worker):
 
 
 if __name__ == "__main__":
-    scenario.run("dashboards", COLLECTIONS, {"us": 1, "eu": 1}, dashboards)
+    # Their panels show something only where standbys are kept.
+    standbys = ["[worker]\nstandby_replicas = 1"]
+    scenario.run("dashboards", COLLECTIONS, {"us": 2, "eu": 1}, dashboards, standbys)

@@ -5,14 +5,13 @@ anything *from* eu; afterwards both hold what the oracle computes from us' raw t
 
 Faults: f34 (records deleted before they were read)."""
 
-import json
-import subprocess
 import time
 
 from confluent_kafka import OFFSET_END, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from lib import rawlog, scenario, verifier
+from lib.commands import command, give_peers
 from lib.oracle import Oracle, Schemas
 from lib.wire import CollectionSpec
 
@@ -22,7 +21,6 @@ CHANGES = 12_000
 ROWS = 4_000
 LOAD_SECONDS = 20
 INCOMPLETE_SECONDS = 90
-COMMAND_SECONDS = 600
 
 
 def resync(tap, cluster):
@@ -53,16 +51,6 @@ def resync(tap, cluster):
     tap.check("workers stop cleanly", cluster.stop())
 
 
-def give_peers(cluster):
-    for name in cluster.regions:
-        config = cluster.folder / f"{name}-1.toml"
-        peers = "".join(
-            f'\n[regions.{peer}.kafka]\nbootstrap_servers = "{cluster.regions[peer].kafka}"\n'
-            for peer in cluster.peers_of(name)
-        )
-        config.write_text(config.read_text() + peers)
-
-
 def purge_mirror(region):
     admin = AdminClient({"bootstrap.servers": region.kafka})
     mirror = rawlog.mirror_of("us")
@@ -78,15 +66,6 @@ def wait_incomplete(worker):
             return lost
         time.sleep(0.5)
     return 0
-
-
-def command(cluster, region, name, *arguments):
-    """Exit code and JSON answer."""
-    config = cluster.folder / f"{region}-1.toml"
-    line = [cluster.binary, name, "--config", str(config), "--json", *arguments]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=COMMAND_SECONDS)
-    answer = json.loads(done.stdout) if done.stdout.strip() else {"error": done.stderr[-scenario.LINE_SHOWN :]}
-    return done.returncode, answer
 
 
 def bring(tap, cluster):

@@ -62,7 +62,7 @@ const GROUP_FIXED: Properties = &[
 /// after it on the same connection waits with it; a restore asks a dozen.
 const READER: Properties = &[
     ("fetch.queue.backoff.ms", "1"),
-    ("fetch.wait.max.ms", "10"),
+    ("fetch.wait.max.ms", "2"),
     ("fetch.message.max.bytes", FETCH_BYTES),
     ("queued.max.messages.kbytes", FETCH_BUFFER_KIB),
     ("check.crcs", "true"),

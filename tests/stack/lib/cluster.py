@@ -44,7 +44,8 @@ class Region:
 
 
 def regions_from_environment():
-    return {name: region_from_environment(name) for name in ("us", "eu")}
+    third = ["ap"] if "DRIFTLESS_AP_KAFKA" in os.environ else []
+    return {name: region_from_environment(name) for name in ("us", "eu", *third)}
 
 
 def region_from_environment(name):
@@ -164,8 +165,10 @@ class Cluster:
             verifier.drop_collections(region.name, self.collections)
             truncate_cdc_topics(region, self.peers_of(region.name))
         # Both at once: MirrorMaker must not find a topic whose mirror has not been made yet.
-        creations = [self._create_topics(region) for region in self.regions]
-        for creation in creations:
+        self.create_topics(*self.regions)
+
+    def create_topics(self, *regions):
+        for creation in [self._create_topics(region) for region in regions]:
             output, _ = creation.communicate(timeout=60)
             if creation.returncode != 0:
                 raise RuntimeError(f"`topics create` failed with {creation.returncode}:\n{output}")

@@ -60,9 +60,9 @@ def register_schemas(registries):
     ids = {}
     for region, url in registries.items():
         client = SchemaRegistryClient({"url": url})
-        if region == "eu":
-            # Shifts the ids, so that one resolved in the wrong region's registry shows.
-            client.register_schema("unrelated-value", Schema('"string"', "AVRO"))
+        # Shifts the ids, so that one resolved in the wrong region's registry shows.
+        for number, unrelated in enumerate({"eu": ['"string"'], "ap": ['"string"', '"int"']}.get(region, [])):
+            client.register_schema(f"unrelated-{number}-value", Schema(unrelated, "AVRO"))
         ids[region] = {
             name: client.register_schema(SUBJECT, Schema(json.dumps(schema), "AVRO"))
             for name, schema in (("current", wire.current_schema()), ("newer", wire.newer_schema()))

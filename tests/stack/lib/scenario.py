@@ -6,7 +6,7 @@ import traceback
 
 from . import rawlog, verifier
 from .cluster import PARTITIONS, Cluster
-from .generator import Load, Planner
+from .generator import WRITERS, Load, Planner
 from .oracle import Oracle, Schemas
 from .tap import Tap
 
@@ -35,20 +35,23 @@ def run(name, collections, workers, scenario, tables=(), stores=None):
 
 
 def make_load(tap, cluster, seed, count, bad_of_each, rows, seconds):
+    """Written in the two first regions; a third one only reads."""
     now_ms = int(time.time() * 1000)
-    planner = Planner(seed, now_ms, cluster.collections, cluster.schema_ids, PARTITIONS, rows)
+    schema_ids = {region: cluster.schema_ids[region] for region in WRITERS}
+    planner = Planner(seed, now_ms, cluster.collections, schema_ids, PARTITIONS, rows)
     sends = planner.plan(count, bad_of_each)
     bad = sum(send.reason is not None for send in sends)
     tap.note(f"plan of seed {seed}: {len(sends)} records, {bad} of them bad, over {seconds} s")
-    brokers = {region.name: region.kafka for region in cluster.regions.values()}
+    brokers = {region: cluster.regions[region].kafka for region in WRITERS}
     return Load(sends, brokers, rawlog.CDC_TOPIC, seconds)
 
 
 def open_logs(cluster):
-    return {
-        region.name: rawlog.RawLog(region.name, cluster.peers_of(region.name), region.kafka)
-        for region in cluster.regions.values()
-    }
+    return {name: open_log(cluster, name) for name in cluster.regions}
+
+
+def open_log(cluster, region):
+    return rawlog.RawLog(region, cluster.peers_of(region), cluster.regions[region].kafka)
 
 
 def verify(tap, cluster, load, logs):
