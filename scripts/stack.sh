@@ -19,6 +19,7 @@ usage: scripts/stack.sh COMMAND
   wipe NAME…          delete the data of servers that do not run: they start again empty
   pause NAME…         SIGSTOP
   resume NAME…        SIGCONT
+  clock NAME SECONDS  from its next start this server's wall clock is wrong by so many seconds; 0: right again
   status [--json] [NAME…]    exit code 1 unless all of them are ready
   env [NAME…]         shell lines to evaluate: eval "$(scripts/stack.sh env)"
   link cut [us|eu]    silence the link that carries what us (eu) has to the other region; or both

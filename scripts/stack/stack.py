@@ -102,7 +102,7 @@ class Stack:
             command,
             cwd=self.data / name,
             # Servers read settings from variables with names as plain as HTTP_PORT: pass none on.
-            env={**inherited, "TMPDIR": str(self.tmp), **environment},
+            env={**inherited, "TMPDIR": str(self.tmp), **environment, **self.wrong_clock(name)},
             stdin=subprocess.DEVNULL,
             stdout=self.log(name),
             stderr=subprocess.STDOUT,
@@ -115,6 +115,22 @@ class Stack:
                 "started_at": started_at,
             }
             self.save()
+
+    def clock_file(self, name):
+        return self.data / f"{name}.clock"
+
+    def wrong_clock(self, name):
+        """What makes a server's clock wrong, if `clock` asks for it."""
+        if not self.clock_file(name).exists():
+            return {}
+        return {"LD_PRELOAD": str(self.wrong_clock_library()), "WRONG_CLOCK": str(self.clock_file(name))}
+
+    def wrong_clock_library(self):
+        library = self.data / "wrong_clock.so"
+        if not library.exists():
+            source = Path(__file__).with_name("wrong_clock.c")
+            subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+        return library
 
     def signal(self, name, number):
         if self.alive(name):
@@ -326,6 +342,16 @@ def env(stack, names):
         print(f"export {name}={shlex.quote(value)}")
 
 
+def clock(stack, name, seconds):
+    """Seen by a running server only if it has begun under a wrong clock."""
+    if not stack.data.exists():
+        raise Failure("the stack is not up")
+    if seconds:
+        stack.clock_file(name).write_text(str(seconds))
+    else:
+        stack.clock_file(name).unlink(missing_ok=True)
+
+
 def link(stack, arguments):
     if not stack.alive("link"):
         raise Failure("the link is not up")
@@ -346,6 +372,9 @@ def parse(arguments):
             sub.add_argument("--brokers", action="append", default=[], type=broker_count, metavar="REGION=N")
         if verb != "down":
             sub.add_argument("names", nargs="+" if verb in ("wipe", *SIGNALS) else "*", metavar="NAME")
+    off = verbs.add_parser("clock", add_help=False)
+    off.add_argument("name", metavar="NAME")
+    off.add_argument("seconds", type=int)
     links = verbs.add_parser("link", add_help=False).add_subparsers(dest="link", required=True)
     for verb in ("cut", "heal", "delay", "status"):
         sub = links.add_parser(verb, add_help=False)
@@ -375,7 +404,7 @@ def main():
     stack = Stack(stack_home)
     try:
         if args.verb not in ("up", "link", "down"):
-            check_names(stack, args.names)
+            check_names(stack, [args.name] if args.verb == "clock" else args.names)
         match args.verb:
             case "up":
                 up(stack, args.names, dict(args.brokers))
@@ -396,6 +425,8 @@ def main():
                 status(stack, args.names, args.json)
             case "env":
                 env(stack, args.names)
+            case "clock":
+                clock(stack, args.name, args.seconds)
             case "link":
                 words = (args.link, vars(args).get("ms"), vars(args).get("region"))
                 link(stack, [str(word) for word in words if word is not None])

@@ -112,3 +112,6 @@ async fn ready(State(served): State<Served>) -> (StatusCode, &'static str) {
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
     }
 }
+
+#[cfg(test)]
+mod tests;

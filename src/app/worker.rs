@@ -24,7 +24,7 @@ use crate::stream::settings::StreamSettings;
 use crate::stream::standby::Standbys;
 use crate::stream::stream_thread::{Ports, StreamThread};
 use crate::topology::build::{NodeTypes, Topology};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -103,13 +103,15 @@ fn read_topology(config: &Config) -> Result<Topology> {
 
 fn install_metrics() -> Result<PrometheusHandle> {
     let fatal = |error| Error::fatal(format_args!("metrics: {error}"));
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
-        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_rows".to_owned()), &ROWS_BUCKETS))
-        .and_then(PrometheusBuilder::install_recorder)
-        .map_err(fatal)?;
+    let handle = with_buckets(PrometheusBuilder::new()).and_then(PrometheusBuilder::install_recorder).map_err(fatal)?;
     metric::describe();
     Ok(handle)
+}
+
+pub(super) fn with_buckets(builder: PrometheusBuilder) -> std::result::Result<PrometheusBuilder, BuildError> {
+    builder
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_rows".to_owned()), &ROWS_BUCKETS)
 }
 
 async fn upkeep(metrics: PrometheusHandle) {

@@ -28,6 +28,10 @@ pub const COUNTERS: &[(&str, &str)] = &[
         "Times that a source's topic was found to be another log (created again, or without its end) and is read from its beginning.",
     ),
     (TOMBSTONES_FORGOTTEN, "Tombstones dropped because they lie below the floor."),
+    (
+        STORES_DROPPED,
+        "Stores kept on disk, and those of standbys, that could not be built on and are read anew from their changelog's beginning: older than it keeps deletes, damaged, or of another log; the worker's log says which.",
+    ),
     (RESTORED_ENTRIES, "Records of row keys read from changelogs by restores that came to their end."),
 ];
 
@@ -52,7 +56,7 @@ pub const GAUGES: &[(&str, &str)] = &[
     ),
     (
         APPLY_LAG_SECONDS,
-        "How far behind its origin a source is, by stage (polled, merged, acknowledged), the worst partition's: 0 when idle, grows when anything before it hangs.",
+        "How far behind its origin a source is, by stage (polled, merged, acknowledged), the worst partition's: 0 when idle, grows when anything before it hangs. NaN, like every gauge of a task's sources, while nothing is known: until all that a worker was given at first is restored, and when it holds no task any more.",
     ),
     (
         HEARTBEAT_OVERDUE_PARTITIONS,
@@ -63,6 +67,11 @@ pub const GAUGES: &[(&str, &str)] = &[
         CONFIGURATION_DISAGREEMENTS,
         "Settings that must be equal in all regions and, by its newest heartbeat, are not in the source's: admission bound, collections.",
     ),
+    (
+        DIVERGENCE_RATIO,
+        "Vectors of which this region and a peer hold different versions although each has settled what the other had settled, as a share of all; told by `driftless diff --metrics`, not by workers.",
+    ),
+    (DIVERGENCE_CHECKED_SECONDS, "When that was found, in Unix time."),
     (
         CLOCK_AHEAD_SECONDS,
         "By how much a peer's clock is ahead of this worker's (below 0: behind), at least and at most, by heartbeats that echo each other.",
@@ -112,6 +121,8 @@ pub const LABELS: &[(&str, &[&str])] = &[
     (STALLED_SECONDS, &["source"]),
     (HEARTBEAT_OVERDUE_PARTITIONS, &["source"]),
     (CONFIGURATION_DISAGREEMENTS, &["source"]),
+    (DIVERGENCE_RATIO, &["peer"]),
+    (DIVERGENCE_CHECKED_SECONDS, &["peer"]),
     (CLOCK_AHEAD_SECONDS, &["origin", "bound"]),
     (FRONTIER_AGE_SECONDS, &["origin"]),
     (FLOOR_AGE_SECONDS, &["origin"]),
@@ -148,7 +159,10 @@ pub const STALLED_SECONDS: &str = "driftless_stalled_seconds";
 pub const CONFIGURATION_DISAGREEMENTS: &str = "driftless_configuration_disagreements";
 pub const APPLY_LAG_SECONDS: &str = "driftless_apply_lag_seconds";
 pub const HEARTBEAT_OVERDUE_PARTITIONS: &str = "driftless_heartbeat_overdue_partitions";
+pub const DIVERGENCE_RATIO: &str = "driftless_divergence_ratio";
+pub const DIVERGENCE_CHECKED_SECONDS: &str = "driftless_divergence_checked_timestamp_seconds";
 pub const CLOCK_AHEAD_SECONDS: &str = "driftless_clock_ahead_seconds";
+pub const STORES_DROPPED: &str = "driftless_stores_dropped_total";
 pub const RESTORED_ENTRIES: &str = "driftless_restored_entries_total";
 pub const TASKS: &str = "driftless_tasks";
 pub const STORE_ENTRIES: &str = "driftless_store_entries";

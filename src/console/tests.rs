@@ -62,7 +62,7 @@ fn source(region: &str, lags: [i64; 3], silent: bool) -> SourceReport {
 
 /// `eu` with one task that hears of itself and of `us`.
 fn observation(now: i64, of_us: SourceReport) -> Observation {
-    let mut task = TaskReport::restoring(crate::base::ids::TaskId { shard: 0, partition: 2 }, None);
+    let mut task = TaskReport::restoring(crate::base::ids::TaskId { shard: 0, partition: 2 }, None, Duration::ZERO, Vec::new());
     task.state = "running";
     task.sources = vec![source("eu", [1, 2, 3], false), of_us];
     let report = ThreadReport { joined: true, tasks: vec![task], ..ThreadReport::default() };

@@ -17,6 +17,8 @@ pub struct Diff<'a> {
     /// Every region, both of these too.
     pub regions: Vec<Region>,
     pub partitions: i32,
+    /// Shard and partition of what is compared: all, or a sample, since keys are spread over them by their hash.
+    pub compared: Vec<(u16, i32)>,
     pub collections: Arc<Collections>,
     /// How long each may take to settle what the other had settled.
     pub patience: Duration,
@@ -30,6 +32,8 @@ pub struct Difference {
     pub key: RowKey,
     pub here: Option<Entry>,
     pub there: Option<Entry>,
+    /// Both regions have settled what the other had; otherwise it may be on its way.
+    pub settled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -49,8 +53,17 @@ pub struct DiffReport {
 impl DiffReport {
     /// Keys that differ, of those that either region has a row of.
     pub fn ratio(&self) -> f64 {
-        let rows = self.rows_here.max(self.rows_there).max(self.differences.len() as u64);
-        if rows == 0 { 0.0 } else { self.differences.len() as f64 / rows as f64 }
+        self.share(self.differences.len())
+    }
+
+    /// Without those that may be on their way.
+    pub fn settled_ratio(&self) -> f64 {
+        self.share(self.differences.iter().filter(|difference| difference.settled).count())
+    }
+
+    fn share(&self, different: usize) -> f64 {
+        let rows = self.rows_here.max(self.rows_there).max(different as u64);
+        if rows == 0 { 0.0 } else { different as f64 / rows as f64 }
     }
 }
 
@@ -71,13 +84,12 @@ impl Diff<'_> {
                 place.expect_topic(&topic, self.partitions)?;
             }
         }
-        let total = records_of(&mut [&mut self.here, &mut self.there], self.partitions)?;
+        let compared = std::mem::take(&mut self.compared);
+        let total = records_of(&mut [&mut self.here, &mut self.there], &compared)?;
         work.begin("comparing", "records", total);
-        for shard in 0..shards {
-            for partition in 0..self.partitions {
-                self.partition(shard, partition, work, &mut report)?;
-                report.partitions += 1;
-            }
+        for (shard, partition) in compared {
+            self.partition(shard, partition, work, &mut report)?;
+            report.partitions += 1;
         }
         work.end();
         report.bytes = self.there.bytes;
@@ -98,7 +110,7 @@ impl Diff<'_> {
         if suspects.is_empty() {
             return Ok(());
         }
-        self.let_both_settle(&mut here, &mut there, partition, work, &mut report.unsettled)?;
+        let settled = self.let_both_settle(&mut here, &mut there, partition, work, &mut report.unsettled)?;
         let forgettable = forgettable(&here, &there);
         for suspect in suspects {
             let (ours, theirs) = (here.get(&suspect.key), there.get(&suspect.key));
@@ -106,7 +118,7 @@ impl Diff<'_> {
                 || (covers(ours.as_ref(), suspect.there.as_ref(), forgettable)
                     && covers(theirs.as_ref(), suspect.here.as_ref(), forgettable));
             if !alike {
-                report.differences.push(Difference { shard, partition, key: suspect.key, here: ours, there: theirs });
+                report.differences.push(Difference { shard, partition, key: suspect.key, here: ours, there: theirs, settled });
             }
         }
         Ok(())
@@ -119,7 +131,7 @@ impl Diff<'_> {
         partition: i32,
         work: &mut Work<'_>,
         unsettled: &mut Vec<String>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let (ours, theirs) = (here.frontiers(&self.regions), there.frontiers(&self.regions));
         let places = (&mut self.here, &mut self.there);
         let what = format!("partition {partition}: waiting until both regions have settled what the other had");
@@ -135,6 +147,6 @@ impl Diff<'_> {
                 unsettled.push(format!("partition {partition}: {region} is behind with {origin}"));
             }
         }
-        Ok(())
+        Ok(settled)
     }
 }

@@ -52,15 +52,18 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Offsets that the versions changelogs of these regions have in all.
-pub fn records_of(places: &mut [&mut Place<'_>], partitions: i32) -> Result<u64> {
+/// Shard and partition of every task.
+pub fn all_partitions(names: &TopicNames, partitions: i32) -> Vec<(u16, i32)> {
+    (0..names.shards()).flat_map(|shard| (0..partitions).map(move |partition| (shard, partition))).collect()
+}
+
+/// Offsets that the versions changelogs of these regions have in all, for these tasks.
+pub fn records_of(places: &mut [&mut Place<'_>], tasks: &[(u16, i32)]) -> Result<u64> {
     let mut records = 0;
     for place in places {
-        for shard in 0..place.names.shards() {
-            for partition in 0..partitions {
-                let bounds = place.reader.bounds(&TopicPartition::new(place.names.versions_changelog(shard), partition))?;
-                records += u64::try_from(bounds.end - bounds.first).unwrap_or(0);
-            }
+        for (shard, partition) in tasks {
+            let bounds = place.reader.bounds(&TopicPartition::new(place.names.versions_changelog(*shard), *partition))?;
+            records += u64::try_from(bounds.end - bounds.first).unwrap_or(0);
         }
     }
     Ok(records)

@@ -18,7 +18,7 @@
 mod fetch;
 mod partition;
 
-use super::replica::{Place, records_of};
+use super::replica::{Place, all_partitions, records_of};
 use super::work::Work;
 use crate::base::error::Result;
 use crate::base::ids::Region;
@@ -78,7 +78,8 @@ impl Resync<'_> {
     }
 
     fn compared(&mut self) -> Result<u64> {
-        records_of(&mut [&mut self.here, &mut self.there], self.partitions)
+        let tasks = all_partitions(&self.here.names, self.partitions);
+        records_of(&mut [&mut self.here, &mut self.there], &tasks)
     }
 
     fn check_topics(&mut self) -> Result<()> {

@@ -50,7 +50,8 @@ impl Watch {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn publish(&self, report: ThreadReport) {
+    /// To be called by the thread that is watched.
+    pub fn publish(&self, report: ThreadReport) {
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
         (self.on_report)();
     }

@@ -5,7 +5,6 @@ use crate::base::ids::TaskId;
 use crate::base::metric;
 use crate::base::time::{Now, UnixMs};
 use crate::record::collection::Collections;
-use crate::region::topics::REPAIR;
 use crate::store::progress::Gap;
 use crate::stream::row_walk::WalkReport;
 use crate::task::lag::{LagView, Stage};
@@ -20,6 +19,9 @@ use std::time::Duration;
 pub struct ThreadReport {
     /// The group has told this member what it has, be it nothing.
     pub joined: bool,
+    /// All that this member was given at first has been restored. Before that, what it knows of its sources leaves out
+    /// the backlog of those tasks that it knows nothing of yet.
+    pub began: bool,
     pub tasks: Vec<TaskReport>,
     /// Of all tasks that this thread has held, ended ones included.
     pub totals: Totals,
@@ -42,7 +44,8 @@ impl ThreadReport {
 
     /// Those of several threads of one process as one.
     pub fn together(reports: Vec<ThreadReport>) -> Self {
-        let mut whole = ThreadReport { joined: reports.iter().all(|report| report.joined), ..Self::default() };
+        let (joined, began) = (reports.iter().all(|report| report.joined), reports.iter().all(|report| report.began));
+        let mut whole = ThreadReport { joined, began, ..Self::default() };
         for report in reports {
             whole.totals.add(&report.totals);
             whole.tasks.extend(report.tasks);
@@ -54,8 +57,8 @@ impl ThreadReport {
 
     /// Reckons every lag for this moment: that of a thread that hangs has grown since it told of it.
     pub fn reckon(&mut self, now: UnixMs) {
-        for source in self.tasks.iter_mut().flat_map(|task| &mut task.sources) {
-            source.reckon(now);
+        for task in &mut self.tasks {
+            task.reckon(now);
         }
     }
 
@@ -63,13 +66,18 @@ impl ThreadReport {
         self.tasks.iter().flat_map(|task| &task.sources).filter(move |source| source.region == region)
     }
 
+    /// Of the worst partition; none while that is not known. A task that is restored here for the first time is behind
+    /// by the time that it takes, at least.
+    fn lag_ms(&self, region: &str, stage: Stage) -> Option<i64> {
+        let known = self.of_region(region).filter_map(|source| source.lag_ms.get(stage.name()).copied()).max()?;
+        let new_here = self.tasks.iter().filter(|task| task.sources.is_empty()).filter_map(|task| task.unserved_ms).max();
+        self.began.then_some(known.max(new_here.unwrap_or(0)))
+    }
+
     fn publish_lag(&self, region: &str) {
         for stage in Stage::ALL {
-            let worst = self.of_region(region).filter_map(|source| source.lag_ms.get(stage.name())).max();
-            if let Some(worst) = worst {
-                let gauge = metrics::gauge!(metric::APPLY_LAG_SECONDS, "source" => region.to_owned(), "stage" => stage.name());
-                gauge.set(*worst as f64 / 1_000.0);
-            }
+            let gauge = metrics::gauge!(metric::APPLY_LAG_SECONDS, "source" => region.to_owned(), "stage" => stage.name());
+            gauge.set(seconds_or_unknown(self.lag_ms(region, stage)));
         }
         let stalled_ms = self.of_region(region).map(|source| source.stalled_ms).max().unwrap_or(0);
         metrics::gauge!(metric::STALLED_SECONDS, "source" => region.to_owned()).set(stalled_ms as f64 / 1_000.0);
@@ -79,11 +87,9 @@ impl ThreadReport {
         metrics::gauge!(metric::HEARTBEAT_OVERDUE_PARTITIONS, "source" => region.to_owned()).set(overdue as f64);
         let bounds = self.of_region(region).filter_map(|source| source.lag.skew);
         let ahead = bounds.reduce(|a, b| a.and(b).unwrap_or(b));
-        if let Some(ahead) = ahead {
-            for (bound, ms) in [("least", ahead.least_ms), ("most", ahead.most_ms)] {
-                let gauge = metrics::gauge!(metric::CLOCK_AHEAD_SECONDS, "origin" => region.to_owned(), "bound" => bound);
-                gauge.set(ms as f64 / 1_000.0);
-            }
+        for (bound, ms) in [("least", ahead.map(|ahead| ahead.least_ms)), ("most", ahead.map(|ahead| ahead.most_ms))] {
+            let gauge = metrics::gauge!(metric::CLOCK_AHEAD_SECONDS, "origin" => region.to_owned(), "bound" => bound);
+            gauge.set(seconds_or_unknown(ms));
         }
     }
 
@@ -111,11 +117,12 @@ impl ThreadReport {
             let waiting: u64 = self.tasks.iter().filter_map(|task| task.parked.get(&spec.name)).sum();
             metrics::gauge!(metric::PARKED_CHANGES, "collection" => spec.name.clone()).set(waiting as f64);
         }
-        for (origin, frontier_ms) in self.oldest_frontiers() {
-            let age_ms = now.since_ms(UnixMs(frontier_ms)).max(0);
-            metrics::gauge!(metric::FRONTIER_AGE_SECONDS, "origin" => origin).set(age_ms as f64 / 1_000.0);
+        let oldest = self.oldest_frontiers();
+        for region in regions {
+            let age_ms = oldest.get(region.as_str()).map(|frontier_ms| now.since_ms(UnixMs(*frontier_ms)).max(0));
+            metrics::gauge!(metric::FRONTIER_AGE_SECONDS, "origin" => region.to_string()).set(seconds_or_unknown(age_ms));
         }
-        self.publish_floor(now);
+        self.publish_floor(regions, now);
         self.publish_scrub(now);
     }
 
@@ -125,12 +132,16 @@ impl ThreadReport {
         floors.min_by_key(|(_, floor_ms)| *floor_ms)
     }
 
-    fn publish_floor(&self, now: UnixMs) {
-        let Some((holder, floor_ms)) = self.lowest_floor() else { return };
-        let age = floor_ms.map_or(f64::INFINITY, |floor_ms| now.since_ms(UnixMs(floor_ms)).max(0) as f64 / 1_000.0);
-        for source in self.tasks.iter().flat_map(|task| &task.sources).filter(|source| source.region != REPAIR) {
-            let shown = if source.region == holder { age } else { 0.0 };
-            metrics::gauge!(metric::FLOOR_AGE_SECONDS, "origin" => source.region.clone()).set(shown);
+    fn publish_floor(&self, regions: &[Region], now: UnixMs) {
+        let lowest = self.lowest_floor();
+        for region in regions {
+            let shown = match lowest {
+                None => UNKNOWN,
+                Some((holder, _)) if holder != region.as_str() => 0.0,
+                Some((_, None)) => f64::INFINITY,
+                Some((_, Some(floor_ms))) => now.since_ms(UnixMs(floor_ms)).max(0) as f64 / 1_000.0,
+            };
+            metrics::gauge!(metric::FLOOR_AGE_SECONDS, "origin" => region.to_string()).set(shown);
         }
     }
 
@@ -146,13 +157,13 @@ impl ThreadReport {
             .map(|walk| (walk.share, 1.0, walk.ended_ms.unwrap_or(walk.began_ms)))
             .collect();
         for (walk, shares) in [("entries", entries), ("rows", rows)] {
-            let Some(oldest_ms) = shares.iter().map(|(_, _, ended_ms)| *ended_ms).min() else { continue };
+            let oldest_ms = shares.iter().map(|(_, _, ended_ms)| *ended_ms).min();
             let weight: f64 = shares.iter().map(|(_, weight, _)| weight).sum();
             let done: f64 = shares.iter().map(|(share, weight, _)| share * weight).sum();
             let share = if weight > 0.0 { done / weight } else { 1.0 };
-            metrics::gauge!(metric::SCRUB_PROGRESS, "walk" => walk).set(share);
-            let age = now.since_ms(UnixMs(oldest_ms)).max(0) as f64 / 1_000.0;
-            metrics::gauge!(metric::SCRUB_PASS_AGE_SECONDS, "walk" => walk).set(age);
+            metrics::gauge!(metric::SCRUB_PROGRESS, "walk" => walk).set(if oldest_ms.is_some() { share } else { UNKNOWN });
+            let age_ms = oldest_ms.map(|oldest_ms| now.since_ms(UnixMs(oldest_ms)).max(0));
+            metrics::gauge!(metric::SCRUB_PASS_AGE_SECONDS, "walk" => walk).set(seconds_or_unknown(age_ms));
         }
     }
 
@@ -173,6 +184,14 @@ impl ThreadReport {
     }
 }
 
+/// What Prometheus takes for no number: it passes it over in sums and comparisons. A gauge that has been set can't be
+/// taken back, and what it said of tasks that are elsewhere by now must not stand there for ever.
+const UNKNOWN: f64 = f64::NAN;
+
+fn seconds_or_unknown(ms: Option<i64>) -> f64 {
+    ms.map_or(UNKNOWN, |ms| ms as f64 / 1_000.0)
+}
+
 #[derive(Debug, Clone, Serialize)]
 pub struct TaskReport {
     pub task: String,
@@ -182,6 +201,10 @@ pub struct TaskReport {
     /// While it is restoring and reads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreReport>,
+    /// While it is restoring: for how long it has been held and not been served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unserved_ms: Option<i64>,
+    /// While it is restoring: as they were when it last ran here, if it did.
     pub sources: Vec<SourceReport>,
     /// Row keys known, tombstones included.
     pub entries: usize,
@@ -299,16 +322,13 @@ impl TaskReport {
                 lag: task.lag(index, now),
             }
         });
-        let mut sources: Vec<SourceReport> = sources.collect();
-        for source in &mut sources {
-            source.reckon(now.wall);
-        }
-        Self {
+        let mut report = Self {
             task: task.id().to_string(),
             partition: task.id().partition,
             state,
             restore: None,
-            sources,
+            unserved_ms: None,
+            sources: sources.collect(),
             entries: task.store().len(),
             store_bytes: task.store().memory_bytes(),
             store_disk_bytes: task.store().disk_bytes(),
@@ -325,16 +345,25 @@ impl TaskReport {
                 next_offset: task.settled(*index).next_offset,
                 open_records: task.open_records(*index),
             }),
+        };
+        report.reckon(now.wall);
+        report
+    }
+
+    pub fn reckon(&mut self, now: UnixMs) {
+        for source in &mut self.sources {
+            source.reckon(now);
         }
     }
 
-    pub fn restoring(task: TaskId, restore: Option<RestoreReport>) -> Self {
+    pub fn restoring(task: TaskId, restore: Option<RestoreReport>, unserved: Duration, sources: Vec<SourceReport>) -> Self {
         Self {
             task: task.to_string(),
             partition: task.partition,
             state: "restoring",
             restore,
-            sources: Vec::new(),
+            unserved_ms: Some(i64::try_from(unserved.as_millis()).unwrap_or(i64::MAX)),
+            sources,
             entries: 0,
             store_bytes: 0,
             store_disk_bytes: 0,
@@ -389,10 +418,24 @@ mod tests {
     }
 
     fn caught_up(sources: Vec<SourceReport>) -> bool {
-        let mut task = TaskReport::restoring(TaskId { shard: 0, partition: 0 }, None);
-        task.sources = sources;
+        let task = TaskReport::restoring(TaskId { shard: 0, partition: 0 }, None, Duration::ZERO, sources);
         let report = ThreadReport { tasks: vec![task], ..ThreadReport::default() };
         report.is_caught_up("eu", Duration::from_secs(10), UnixMs(60_000))
+    }
+
+    #[test]
+    fn the_lag_of_a_worker_is_told_once_it_knows_of_all_its_tasks_and_no_longer_than_it_holds_any() {
+        let held = |partition, unserved: u64, sources| {
+            TaskReport::restoring(TaskId { shard: 0, partition }, None, Duration::from_secs(unserved), sources)
+        };
+        let told = |began, tasks| ThreadReport { began, tasks, ..ThreadReport::default() }.lag_ms("us", Stage::Acknowledged);
+        let behind = || held(0, 0, vec![source("us", 55_000, true)]);
+        assert_eq!(told(false, vec![behind(), held(1, 1, Vec::new())]), None, "of one it knows nothing yet");
+        assert_eq!(told(true, vec![behind(), held(1, 1, Vec::new())]), Some(5_000));
+        assert_eq!(told(true, vec![behind(), held(1, 9, Vec::new())]), Some(9_000), "one came later, and takes its time");
+        assert_eq!(told(true, vec![behind(), held(1, 9, vec![source("us", 59_000, true)])]), Some(5_000), "it ran here before");
+        assert_eq!(told(true, Vec::new()), None, "all have gone elsewhere");
+        assert!(seconds_or_unknown(None).is_nan());
     }
 
     #[test]

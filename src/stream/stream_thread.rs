@@ -30,7 +30,7 @@ use crate::task::metrics::Totals;
 use crate::task::stream_task::StreamTask;
 use crate::topology::build::Topology;
 use membership::PendingRelease;
-use restoring::Asked;
+use restoring::{Asked, Unserved};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +71,7 @@ enum Slot {
         life: u32,
         ask_at: Duration,
         asked: Option<Asked>,
+        unserved: Unserved,
     },
     Active {
         task: Box<StreamTask>,
@@ -125,6 +126,8 @@ pub struct StreamThread {
     restarts: HashMap<TaskId, Restarts>,
     /// The group has answered: what is assigned now, be it nothing, is what this member has.
     joined: bool,
+    /// All that it was given at first has been restored.
+    began: bool,
     stopping: bool,
     left: bool,
     ended: Totals,
@@ -160,6 +163,7 @@ impl StreamThread {
             committed: HashMap::new(),
             restarts: HashMap::new(),
             joined: false,
+            began: false,
             stopping: false,
             left: false,
             ended: Totals::default(),
@@ -198,6 +202,7 @@ impl StreamThread {
         self.commit_offsets(now);
         self.finish_drains(now);
         self.tell_what_is_in_hand();
+        self.began |= self.joined && !self.slots.values().any(|slot| matches!(slot, Slot::Restoring { .. }));
         if self.stopping && self.slots.is_empty() && !self.left {
             self.ports.consumer.leave();
             self.left = true;
@@ -428,11 +433,16 @@ impl StreamThread {
 
     pub fn report(&self) -> ThreadReport {
         let now = self.ports.clock.now();
-        let mut report =
-            ThreadReport { joined: self.joined, tasks: Vec::new(), totals: self.ended.clone(), walks: vec![self.walk.report()] };
+        let mut report = ThreadReport {
+            joined: self.joined,
+            began: self.began,
+            tasks: Vec::new(),
+            totals: self.ended.clone(),
+            walks: vec![self.walk.report()],
+        };
         for (id, slot) in &self.slots {
             report.tasks.push(match slot {
-                Slot::Restoring { asked, .. } => TaskReport::restoring(*id, asked.as_ref().and_then(Asked::report).cloned()),
+                Slot::Restoring { asked, unserved, .. } => unserved.report(*id, asked.as_ref(), now),
                 Slot::Active { task, .. } => TaskReport::of(task, "running", now),
                 Slot::Draining { task, .. } => TaskReport::of(task, "draining", now),
             });

@@ -7,6 +7,7 @@
 
 use crate::base::error::Result;
 use crate::base::ids::{TopicId, TopicPartition};
+use crate::base::metric;
 use crate::base::time::{Now, UnixMs};
 use crate::port::log::{Bounds, LogReader};
 use crate::record::raw::RawRecord;
@@ -45,6 +46,7 @@ impl Tail {
 
     fn of_store(of: &StoreOf, opened: Opened, warning: Option<String>, bounds: Bounds, now: Now) -> Self {
         let kept = opened.applied.as_ref().map(|applied| applied.position);
+        metrics::counter!(metric::STORES_DROPPED).increment(u64::from(warning.is_some()));
         Self {
             changelog: of.changelog.clone(),
             image: Image::new(of.collections.clone(), opened),

@@ -172,6 +172,16 @@ impl LagView {
         if now.since_ms(self.taken_at) > HUNG_AFTER_MS { now } else { self.taken_at }
     }
 
+    /// The same of a task that is not served any more: whatever moment is asked for, it counts.
+    pub fn standing_still(self) -> Self {
+        let earlier_ms = HUNG_AFTER_MS + 1;
+        Self {
+            taken_at: UnixMs(self.taken_at.0 - earlier_ms),
+            taken_at_monotonic_ms: self.taken_at_monotonic_ms - earlier_ms,
+            ..self
+        }
+    }
+
     /// The same moment by the monotonic clock of the thread that told.
     fn monotonic_ms(&self, at: UnixMs) -> i64 {
         self.taken_at_monotonic_ms + at.since_ms(self.taken_at)

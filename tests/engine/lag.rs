@@ -135,6 +135,29 @@ fn after_a_restart_with_a_backlog_the_lag_is_never_less_than_the_backlog() {
 }
 
 #[test]
+fn while_a_task_is_restored_again_its_lag_grows_on_from_where_it_stood() {
+    let mut world = world();
+    let mut worker = world.start();
+    idle(&world, &mut worker, 3, |_| ());
+    worker.store().hangs = true;
+    world.upsert("us", 1, 1_000, 0.1);
+    let appended = world.now().wall;
+    idle(&world, &mut worker, 2, |_| ());
+    world.clock.advance(6_000);
+    for round in 0..20 {
+        worker.round(world.now());
+        assert_eq!(worker.task("0_0").state, "restoring", "the group is heard first");
+        let truth = world.now().wall.since_ms(appended);
+        let lag = lag(&worker, "us.vector-cdc", "acknowledged");
+        assert!((truth - 50..=truth).contains(&lag), "{lag} of {truth} in round {round}");
+        world.clock.advance(100);
+    }
+    worker.store().hangs = false;
+    idle(&world, &mut worker, 8, |_| ());
+    assert_eq!(lag(&worker, "us.vector-cdc", "acknowledged"), 0);
+}
+
+#[test]
 fn f34_a_heartbeat_whose_predecessor_never_came_tells_of_a_gap_once() {
     let world = world();
     let mut worker = world.start();

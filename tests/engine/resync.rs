@@ -8,7 +8,7 @@ use driftless::base::error::Result;
 use driftless::base::ids::{Region, TopicPartition};
 use driftless::ops::append;
 use driftless::ops::diff::{Diff, DiffReport};
-use driftless::ops::replica::Place;
+use driftless::ops::replica::{Place, all_partitions};
 use driftless::ops::resync::{Resync, ResyncReport};
 use driftless::ops::work::{Told, Work};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -122,9 +122,10 @@ impl Regions {
         let (names, clock) = (self.worlds[here].settings.topics.clone(), self.clock.clone());
         let diff = Diff {
             here: Place::new(own, names.clone(), &mut ours),
-            there: Place::new(peer, names, &mut theirs),
+            there: Place::new(peer, names.clone(), &mut theirs),
             regions: self.names.iter().map(Region::new).collect(),
             partitions: PARTITIONS,
+            compared: all_partitions(&names, PARTITIONS),
             collections: self.worlds[here].settings.collections.clone(),
             patience: PATIENCE,
         };

@@ -1,4 +1,5 @@
-"""Wrong clocks: a worker whose wall clock is ahead or steps while everyone else's is right (wrong_clock.c).
+"""Wrong clocks: a worker whose wall clock is ahead or steps while everyone else's is right
+(scripts/stack/wrong_clock.c).
 
 What is admitted depends on stamps and append times alone, so a worker's clock must change nothing. Producers' wrong
 stamps come with the load itself: hours ahead and hours late, in both regions.
@@ -7,7 +8,7 @@ stamps come with the load itself: hours ahead and hours late, in both regions.
 import subprocess
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("wrong_clock.c")
+SOURCE = Path(__file__).resolve().parents[2] / "scripts/stack/wrong_clock.c"
 WRONG_SECONDS = 12
 
 

@@ -1,6 +1,6 @@
 //! Tasks come and go with the group's assignment: restored, activated, drained, released.
 
-use super::restoring::Asked;
+use super::restoring::{Asked, Unserved};
 use super::{Slot, StoreOrigin, StreamThread};
 use crate::base::error::{Error, Result};
 use crate::base::ids::{Region, TaskId, TopicPartition};
@@ -54,22 +54,22 @@ impl StreamThread {
         }
         for partition in partitions {
             if let Some(task) = self.task_of(partition) {
-                self.begin(task, now.monotonic);
+                self.begin(task, now.monotonic, Unserved::new_here(now));
             }
         }
     }
 
     /// A new life for a task.
-    fn begin(&mut self, task: TaskId, ask_at: Duration) {
+    fn begin(&mut self, task: TaskId, ask_at: Duration, unserved: Unserved) {
         self.next_life = (self.next_life + 1) & 0x00ff_ffff;
         self.lives.insert(self.next_life, task);
-        self.slots.insert(task, Slot::Restoring { life: self.next_life, ask_at, asked: None });
+        self.slots.insert(task, Slot::Restoring { life: self.next_life, ask_at, asked: None, unserved });
     }
 
     pub(super) fn ask_restores(&mut self, now: Now) -> Result<()> {
         let mut due = Vec::new();
         for (task, slot) in &mut self.slots {
-            if let Slot::Restoring { life, ask_at, asked } = slot
+            if let Slot::Restoring { life, ask_at, asked, .. } = slot
                 && asked.is_none()
                 && *ask_at <= now.monotonic
             {
@@ -105,7 +105,7 @@ impl StreamThread {
     }
 
     pub(super) fn restore_failed(&mut self, task: TaskId, life: u32, error: &Error, now: Now) {
-        if let Some(Slot::Restoring { life: current, ask_at, asked }) = self.slots.get_mut(&task)
+        if let Some(Slot::Restoring { life: current, ask_at, asked, .. }) = self.slots.get_mut(&task)
             && *current == life
         {
             tracing::error!(%task, %error, "the task can't be restored; it is tried again");
@@ -218,11 +218,13 @@ impl StreamThread {
 
     /// Drops a task and begins it anew from its changelogs; its partitions stay ours.
     pub(super) fn restart(&mut self, id: TaskId, ask_at: Duration) {
-        let assigned = matches!(self.slots.get(&id), Some(Slot::Active { .. } | Slot::Restoring { .. }));
+        let unserved = match self.slots.get_mut(&id) {
+            Some(Slot::Active { task, .. }) => Some(Unserved::after(task, self.ports.clock.now())),
+            Some(Slot::Restoring { unserved, .. }) => Some(std::mem::take(unserved)),
+            Some(Slot::Draining { .. }) | None => None,
+        };
         self.close(id, "dirty");
-        if !assigned {
-            return;
-        }
+        let Some(unserved) = unserved else { return };
         let (own, mirrors): (Vec<_>, Vec<_>) = sources(&self.settings, id.shard)
             .into_iter()
             .map(|(region, topic)| (region, TopicPartition::new(topic, id.partition)))
@@ -234,7 +236,7 @@ impl StreamThread {
             // What still comes in is dropped: the task is not active.
             tracing::warn!(task = %id, %error, "its sources could not be paused");
         }
-        self.begin(id, ask_at);
+        self.begin(id, ask_at, unserved);
     }
 
     /// Forgets a task. What it had under way is dropped with it: nothing was remembered as done (INV-1).

@@ -1,14 +1,46 @@
-//! A restore that was asked for, as the thread that waits for it sees it: how far it is, how fast, how long yet.
+//! A restore that was asked for, as the thread that waits for it sees it: how far it is, how fast, how long yet; and what
+//! is known meanwhile of the task that nobody serves.
 
 use crate::base::ids::TaskId;
-use crate::stream::report::RestoreReport;
+use crate::base::time::Now;
+use crate::stream::report::{RestoreReport, SourceReport, TaskReport};
 use crate::stream::restore::meter::{Meter, Reached};
+use crate::task::stream_task::StreamTask;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A restore that takes longer tells where it is, and so often again.
 const LINE_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Since when nothing of a task gets through here, and how its sources stood then, if it ran here: their lag grows on from
+/// there.
+#[derive(Default)]
+pub(super) struct Unserved {
+    since: Duration,
+    sources: Vec<SourceReport>,
+}
+
+impl Unserved {
+    pub fn new_here(now: Now) -> Self {
+        Self { since: now.monotonic, sources: Vec::new() }
+    }
+
+    pub fn after(task: &StreamTask, now: Now) -> Self {
+        let mut sources = TaskReport::of(task, "running", now).sources;
+        for source in &mut sources {
+            source.lag = std::mem::take(&mut source.lag).standing_still();
+        }
+        Self { since: now.monotonic, sources }
+    }
+
+    pub fn report(&self, task: TaskId, asked: Option<&Asked>, now: Now) -> TaskReport {
+        let restore = asked.and_then(Asked::report).cloned();
+        let mut report = TaskReport::restoring(task, restore, now.monotonic.saturating_sub(self.since), self.sources.clone());
+        report.reckon(now.wall);
+        report
+    }
+}
 
 pub(super) struct Asked {
     cancelled: Arc<AtomicBool>,

@@ -119,10 +119,12 @@ class Worker:
 
     def metric(self, name):
         """The sum over all labels; 0 if the metric is not there."""
+        return sum(value for _, value in series(self.scrape(), name))
+
+    def scrape(self):
+        """All of /metrics, as text."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as reply:
-            text = reply.read().decode()
-        samples = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)", text, re.MULTILINE)
-        return sum(map(float, samples))
+            return reply.read().decode()
 
     def resident_bytes(self):
         status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -258,6 +260,12 @@ def collection_toml(spec):
     if spec.id_bytes_max:
         lines.append(f"id_max_bytes = {spec.id_bytes_max}")
     return "\n".join(lines)
+
+
+def series(metrics, name):
+    """The series of one name in the text of a scrape: [(labels, value)]."""
+    found = re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", metrics, re.MULTILINE)
+    return [(dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value)) for labels, value in found]
 
 
 def quoted(text):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks the oracle's own pieces, without any server: `python tests/stack/lib/selftest.py`."""
+"""Checks the oracle's own pieces, and what lag is judged by, without any server: `python tests/stack/lib/selftest.py`."""
 
 import random
 import struct
@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import fastavro
-from lib import generator, oracle, wire
+from lib import generator, lag, oracle, wire
 from lib.rawlog import Record
 from lib.tap import Tap
 
@@ -162,6 +162,34 @@ def shares_are_what_the_issue_asks_for():
     return [f"{kind}: {found[kind]:.3f}" for kind in least if found[kind] < least[kind]]
 
 
+def lag_is_judged_by_when_rows_were_found():
+    """Against a worker that reports by the rule, as of its last word, and one that is off by 60 ms."""
+    draw = random.Random(6)
+    acknowledged = [(at, at + draw.uniform(0.03, 0.09)) for at in (number / 10 for number in range(150))]
+    questions = [number * 0.02 for number in range(800)]
+    rows = [found(appended, at, draw.uniform(0.02, 0.06)) for appended, at in acknowledged]
+    looks = [0.13 + 0.21 * number for number in range(70)]
+    shown = [(at, at + 0.005, lag_by_the_rule(acknowledged, at // 0.2 * 0.2)) for at in looks]
+    _, differences = lag.compared(rows, shown, questions)
+    for wrong in (-0.06, 0.06):
+        _, found_out = lag.compared(rows, [(began, ended, each + wrong) for began, ended, each in shown], questions)
+        differences += [] if found_out else [f"{wrong} s more go unnoticed"]
+    waits = lag.waiting([lag.Row(1, 4, 5, 5), lag.Row(2, 9, 10, 10)], 3.5, 4.5)
+    return differences + ([] if waits == 1.5 else [f"what waits: {waits}"])
+
+
+def found(appended, acknowledged, shown_after):
+    """By questions every 20 ms, which Milvus answers as of the next tick, every 20 ms too."""
+    asked = acknowledged // 0.02 * 0.02
+    return lag.Row(appended, asked - 0.02, asked, acknowledged + shown_after)
+
+
+def lag_by_the_rule(acknowledged, now):
+    waiting = [now - appended for appended, at in acknowledged if appended <= now < at]
+    lately = [at - appended for appended, at in acknowledged if now // 1 - 1 <= at // 1 and at <= now]
+    return max(waiting + lately, default=0)
+
+
 def new_planner(seed, collections=(PRODUCTS,)):
     return generator.Planner(seed, NOW_MS, list(collections), SCHEMA_IDS, PARTITIONS, rows=400)
 
@@ -183,6 +211,7 @@ def main():
         equal_seeds_give_equal_plans,
         oracle_agrees_with_the_generator_whatever_the_order,
         shares_are_what_the_issue_asks_for,
+        lag_is_judged_by_when_rows_were_found,
     ):
         tap.check(f"self-test: {test.__name__.replace('_', ' ')}", test())
     sys.exit(1 if tap.failed else 0)

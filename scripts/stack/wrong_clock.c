@@ -76,11 +76,11 @@ int cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict mutex, const struct
     return real(condition, mutex, &moment);
 }
 
-/* Nothing in the process has its conditions wait by another clock (Rust and tokio wait on futexes). */
+/* A condition may wait by a clock that only runs, as Java's do; then the moment is no date of this century. */
 int pthread_cond_timedwait(pthread_cond_t *restrict condition, pthread_mutex_t *restrict mutex,
                            const struct timespec *restrict until) {
     static int (*real)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
     if (!real) real = dlsym(RTLD_NEXT, "pthread_cond_timedwait");
-    struct timespec moment = truly(until);
+    struct timespec moment = until->tv_sec < 1000000000 ? *until : truly(until);
     return real(condition, mutex, &moment);
 }
