@@ -1,5 +1,6 @@
 //! The worker process: configuration to adapters, adapters to threads, signals to a graceful stop.
 
+mod canary;
 mod console;
 pub mod http;
 pub mod logging;

@@ -52,6 +52,7 @@ pub struct Config {
     pub worker: WorkerConfig,
     pub sink: SinkConfig,
     pub scrub: ScrubSettings,
+    pub canary: CanaryConfig,
     pub http_listen: SocketAddr,
     pub collections: Arc<Collections>,
 }
@@ -161,6 +162,13 @@ pub struct WorkerConfig {
 pub struct SinkConfig {
     pub batch_bytes: usize,
     pub linger: Duration,
+}
+
+/// Whether and how often a worker measures how long acknowledged rows stay unseen.
+#[derive(Debug, Clone)]
+pub struct CanaryConfig {
+    pub enabled: bool,
+    pub period: Duration,
 }
 
 impl Config {

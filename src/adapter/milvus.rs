@@ -24,7 +24,7 @@ mod write;
 pub use admin::{Finding, MilvusAdmin, Severity};
 pub use foreign::MilvusForeign;
 pub use generations::MilvusGenerations;
-pub use probe::Visibility;
+pub use probe::{Canary, Visibility};
 pub use read::StoredRow;
 pub use store::MilvusStore;
 

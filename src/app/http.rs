@@ -1,5 +1,6 @@
 //! What a worker answers over HTTP: metrics, health, tasks; and the console.
 
+use super::canary::Visibility;
 use crate::adapter::system::SystemClock;
 use crate::base::error::{Error, Result};
 use crate::base::ids::Region;
@@ -31,6 +32,7 @@ pub struct Served {
     pub threads: Vec<Watch>,
     /// Where there are any.
     pub standbys: Option<Standbys>,
+    pub visibility: Visibility,
     pub collections: Arc<Collections>,
     /// This worker's own first.
     pub regions: Vec<Region>,
@@ -50,7 +52,7 @@ impl Served {
     fn report(&self) -> (ThreadReport, UnixMs) {
         let now = SystemClock::start().now().wall;
         let mut whole = ThreadReport::together(self.threads.iter().map(Watch::report).collect());
-        whole.reckon(now);
+        whole.reckon(self.visibility.delay(), now);
         (whole, now)
     }
 
@@ -72,6 +74,7 @@ impl Served {
     fn render(&self) -> String {
         let (report, now) = self.report();
         report.publish_gauges(&self.collections, &self.regions, now);
+        self.visibility.publish_gauge();
         if let Some(standbys) = &self.standbys {
             standbys.publish_gauges();
         }

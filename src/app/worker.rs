@@ -1,5 +1,6 @@
 //! `driftless worker`: one process, as many stream threads as configured, each with its own clients.
 
+use super::canary::{Visibility, keep_measuring, row_of};
 use super::console;
 use super::http::{Served, bind, serve};
 use super::prepare::{check_topics, milvus_settings, own_schema_id, prepare_milvus, registry_addresses, worker_kafka_settings};
@@ -72,10 +73,15 @@ pub fn run_worker(config: Config) -> Result<Exit> {
     let kafka = worker_kafka_settings(&config, 0, &process);
     let keeping = StandbyThread::start(&config, &settings, &kafka, stores.clone(), clock)?;
     let standbys = keeping.as_ref().map(|thread| thread.standbys.clone());
+    let visibility = Visibility::new(clock);
+    if config.canary.enabled {
+        runtime.spawn(keep_measuring(milvus_settings(&config), row_of(&process), config.canary.period, visibility.clone()));
+    }
     let served = Served {
         metrics,
         threads: watches.clone(),
         standbys: standbys.clone(),
+        visibility,
         collections: config.collections.clone(),
         regions: console::own_first(&config),
     };

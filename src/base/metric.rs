@@ -56,7 +56,11 @@ pub const GAUGES: &[(&str, &str)] = &[
     ),
     (
         APPLY_LAG_SECONDS,
-        "How far behind its origin a source is, by stage (polled, merged, acknowledged), the worst partition's: 0 when idle, grows when anything before it hangs. NaN, like every gauge of a task's sources, while nothing is known: until all that a worker was given at first is restored, and when it holds no task any more.",
+        "How far behind its origin a source is, by stage (polled, merged, acknowledged, visible), the worst partition's: 0 when idle, grows when anything before it hangs. NaN, like every gauge of a task's sources, while nothing is known: until all that a worker was given at first is restored, and when it holds no task any more.",
+    ),
+    (
+        VISIBILITY_DELAY_SECONDS,
+        "How long a row that the vector store had acknowledged was not found by a query of the lowest consistency: the worker's own canary row, last time; while that is not found, its age if it is more. NaN until it was measured. Stage visible of the lag is made with it.",
     ),
     (
         HEARTBEAT_OVERDUE_PARTITIONS,
@@ -157,6 +161,7 @@ pub const REPLICATION_GAPS: &str = "driftless_replication_gaps_total";
 pub const SOURCE_REPLAYS: &str = "driftless_source_replays_total";
 pub const STALLED_SECONDS: &str = "driftless_stalled_seconds";
 pub const CONFIGURATION_DISAGREEMENTS: &str = "driftless_configuration_disagreements";
+pub const VISIBILITY_DELAY_SECONDS: &str = "driftless_visibility_delay_seconds";
 pub const APPLY_LAG_SECONDS: &str = "driftless_apply_lag_seconds";
 pub const HEARTBEAT_OVERDUE_PARTITIONS: &str = "driftless_heartbeat_overdue_partitions";
 pub const DIVERGENCE_RATIO: &str = "driftless_divergence_ratio";

@@ -42,6 +42,8 @@ Stages:
   merged        judged (--worker)
   acknowledged  all that it led to is acknowledged, by Milvus and the changelogs, and with --config
                 said to be in a progress record, which is written each commit interval
+  visible       found by a reader who asks Milvus for no consistency, as far as the worker's own
+                canary row tells (--worker)
 
 Silent partitions: those whose newest heartbeat is more than two seconds old. In its own region nobody
 writes them; in another one it may as well be the link.

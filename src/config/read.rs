@@ -42,6 +42,7 @@ pub fn config(root: &Section<'_, '_>, around: &Surroundings<'_>) -> Option<Confi
     let worker = worker(root);
     let sink = sink(root);
     let scrub = scrub(root);
+    let canary = canary(root);
     let http_listen = http_listen(root);
     let collections = collections::read(root);
     root.refuse_unknown_keys();
@@ -61,6 +62,7 @@ pub fn config(root: &Section<'_, '_>, around: &Surroundings<'_>) -> Option<Confi
         worker,
         sink,
         scrub,
+        canary,
         http_listen: http_listen?,
         collections: Arc::new(Collections::new(collections)),
     };
@@ -323,6 +325,15 @@ fn scrub(root: &Section<'_, '_>) -> ScrubSettings {
     scrub.pass_min = section.duration("pass_min").unwrap_or(scrub.pass_min);
     section.refuse_unknown_keys();
     scrub
+}
+
+fn canary(root: &Section<'_, '_>) -> CanaryConfig {
+    let mut canary = CanaryConfig { enabled: true, period: Duration::from_secs(2) };
+    let Some(section) = root.section("canary") else { return canary };
+    canary.enabled = section.boolean("enabled").unwrap_or(canary.enabled);
+    canary.period = section.duration("period").unwrap_or(canary.period);
+    section.refuse_unknown_keys();
+    canary
 }
 
 fn http_listen(root: &Section<'_, '_>) -> Option<SocketAddr> {

@@ -106,7 +106,7 @@ impl Plant for Site {
         let now = self.world.clock.now().wall;
         let mut regions = Vec::new();
         for (region, mut report) in self.world.regions.iter().zip(self.workers.reports()) {
-            report.reckon(now);
+            report.reckon(None, now);
             regions.push(RegionObserved { region: region.region.clone(), report, rows: Some(region.database.rows(DOCUMENTS)) });
         }
         let name = |region: usize| self.world.regions[region].region.clone();

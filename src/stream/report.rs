@@ -7,7 +7,7 @@ use crate::base::time::{Now, UnixMs};
 use crate::record::collection::Collections;
 use crate::store::progress::Gap;
 use crate::stream::row_walk::WalkReport;
-use crate::task::lag::{LagView, Stage};
+use crate::task::lag::{LagView, Stage, VISIBLE};
 use crate::task::metrics::Totals;
 use crate::task::scrub::ScrubReport;
 use crate::task::stream_task::StreamTask;
@@ -55,10 +55,11 @@ impl ThreadReport {
         whole
     }
 
-    /// Reckons every lag for this moment: that of a thread that hangs has grown since it told of it.
-    pub fn reckon(&mut self, now: UnixMs) {
-        for task in &mut self.tasks {
-            task.reckon(now);
+    /// Reckons every lag for this moment: that of a thread that hangs has grown since it told of it. `unseen`: how long
+    /// what the vector store has acknowledged is not found by readers, where that is known.
+    pub fn reckon(&mut self, unseen: Option<Duration>, now: UnixMs) {
+        for source in self.tasks.iter_mut().flat_map(|task| &mut task.sources) {
+            source.reckon(unseen, now);
         }
     }
 
@@ -68,15 +69,15 @@ impl ThreadReport {
 
     /// Of the worst partition; none while that is not known. A task that is restored here for the first time is behind
     /// by the time that it takes, at least.
-    fn lag_ms(&self, region: &str, stage: Stage) -> Option<i64> {
-        let known = self.of_region(region).filter_map(|source| source.lag_ms.get(stage.name()).copied()).max()?;
+    fn lag_ms(&self, region: &str, stage: &str) -> Option<i64> {
+        let known = self.of_region(region).filter_map(|source| source.lag_ms.get(stage).copied()).max()?;
         let new_here = self.tasks.iter().filter(|task| task.sources.is_empty()).filter_map(|task| task.unserved_ms).max();
         self.began.then_some(known.max(new_here.unwrap_or(0)))
     }
 
     fn publish_lag(&self, region: &str) {
-        for stage in Stage::ALL {
-            let gauge = metrics::gauge!(metric::APPLY_LAG_SECONDS, "source" => region.to_owned(), "stage" => stage.name());
+        for stage in Stage::ALL.map(Stage::name).into_iter().chain([VISIBLE]) {
+            let gauge = metrics::gauge!(metric::APPLY_LAG_SECONDS, "source" => region.to_owned(), "stage" => stage);
             gauge.set(seconds_or_unknown(self.lag_ms(region, stage)));
         }
         let stalled_ms = self.of_region(region).map(|source| source.stalled_ms).max().unwrap_or(0);
@@ -279,9 +280,10 @@ pub struct RepairReport {
 }
 
 impl SourceReport {
-    fn reckon(&mut self, now: UnixMs) {
+    fn reckon(&mut self, unseen: Option<Duration>, now: UnixMs) {
         let stages = Stage::ALL.iter().filter_map(|stage| Some((stage.name(), self.lag.lag_ms(*stage, now)?)));
-        self.lag_ms = stages.collect();
+        let visible = unseen.and_then(|unseen| self.lag.visible_ms(unseen.as_millis() as i64, now));
+        self.lag_ms = stages.chain(visible.map(|lag_ms| (VISIBLE, lag_ms))).collect();
         self.stalled_ms = self.lag.stalled_ms(now);
         self.heartbeat_overdue = self.lag.is_overdue(now);
         self.clock_ahead_ms = self.lag.skew.map(|skew| [skew.least_ms, skew.most_ms]);
@@ -352,7 +354,7 @@ impl TaskReport {
 
     pub fn reckon(&mut self, now: UnixMs) {
         for source in &mut self.sources {
-            source.reckon(now);
+            source.reckon(None, now);
         }
     }
 
@@ -413,7 +415,7 @@ mod tests {
             clock_ahead_ms: None,
             lag: lag.view([None; 3], skew, Now { wall: UnixMs(60_000), monotonic: Duration::from_secs(60) }),
         };
-        report.reckon(UnixMs(60_000));
+        report.reckon(None, UnixMs(60_000));
         report
     }
 
@@ -428,7 +430,8 @@ mod tests {
         let held = |partition, unserved: u64, sources| {
             TaskReport::restoring(TaskId { shard: 0, partition }, None, Duration::from_secs(unserved), sources)
         };
-        let told = |began, tasks| ThreadReport { began, tasks, ..ThreadReport::default() }.lag_ms("us", Stage::Acknowledged);
+        let told =
+            |began, tasks| ThreadReport { began, tasks, ..ThreadReport::default() }.lag_ms("us", Stage::Acknowledged.name());
         let behind = || held(0, 0, vec![source("us", 55_000, true)]);
         assert_eq!(told(false, vec![behind(), held(1, 1, Vec::new())]), None, "of one it knows nothing yet");
         assert_eq!(told(true, vec![behind(), held(1, 1, Vec::new())]), Some(5_000));

@@ -14,6 +14,9 @@ use std::time::Duration;
 
 /// How long a delay counts after the change has passed.
 const RECENT_MS: i64 = 1_000;
+/// What comes after [`Stage::Acknowledged`]: a reader who asks for no consistency finds it. No task knows when; see
+/// [`LagView::visible_ms`].
+pub const VISIBLE: &str = "visible";
 /// A view that is older is of a thread that hangs: several times what threads take between two reports.
 const HUNG_AFTER_MS: i64 = 1_500;
 
@@ -68,6 +71,11 @@ impl Recent {
             1 => self.delay_ms,
             _ => None,
         }
+    }
+
+    /// The same of what passed last, if that is at most `span_ms` ago.
+    fn last_within(&self, span_ms: i64, now_ms: i64) -> Option<i64> {
+        self.delay_ms.filter(|_| now_ms - (self.second + 1) * RECENT_MS <= span_ms)
     }
 }
 
@@ -154,6 +162,17 @@ impl LagView {
         let passed = self.passed[stage as usize].greatest(self.monotonic_ms(now)).map_or(0, |delay_ms| delay_ms + ahead_ms);
         let silent = if self.is_overdue(now) { age_ms(heard) } else { 0 };
         Some(waiting.max(passed).max(silent).max(0))
+    }
+
+    /// The lag until what is acknowledged can be read, if that takes `unseen_ms` at present. What was acknowledged
+    /// longer ago has been seen: so 0 when idle.
+    pub fn visible_ms(&self, unseen_ms: i64, now: UnixMs) -> Option<i64> {
+        let acknowledged = self.lag_ms(Stage::Acknowledged, now)?;
+        let (now, recent) = (self.at(now), &self.passed[Stage::Acknowledged as usize]);
+        let now_ms = self.monotonic_ms(now);
+        let passed = recent.greatest(now_ms).or_else(|| recent.last_within(unseen_ms, now_ms));
+        let ahead_ms = self.skew.map_or(0, |skew| skew.correction_ms());
+        Some(passed.map_or(0, |delay_ms| (delay_ms + ahead_ms).max(0) + unseen_ms).max(acknowledged))
     }
 
     /// How long nothing has settled although something waits. What has only just come has not waited longer than that,
@@ -312,5 +331,19 @@ mod tests {
         assert_eq!(lag.view([None; 3], skew, at(10_000)).lag_ms(Stage::Acknowledged, UnixMs(10_000)), Some(0));
         lag.passed(Stage::Acknowledged, UnixMs(14_900), at(10_000));
         assert_eq!(lag.view([None; 3], skew, at(10_000)).lag_ms(Stage::Acknowledged, UnixMs(10_000)), Some(100));
+    }
+
+    #[test]
+    fn what_is_acknowledged_counts_until_it_can_be_seen_and_no_longer() {
+        let mut lag = SourceLag::new(None, INTERVAL);
+        lag.heard(UnixMs(9_990));
+        lag.heartbeat(UnixMs(12_000), UnixMs(12_000), at(12_000));
+        lag.passed(Stage::Acknowledged, UnixMs(9_970), at(10_000));
+        let seen = |unseen_ms, now_ms| lag.view([None; 3], None, at(now_ms)).visible_ms(unseen_ms, UnixMs(now_ms));
+        assert_eq!(seen(40, 10_000), Some(70));
+        assert_eq!(seen(40, 12_100), Some(0), "it was seen long ago");
+        assert_eq!(seen(1_500, 12_100), Some(1_530), "it was not, readers are behind");
+        let waits = lag.view([None, None, Some(UnixMs(9_000))], None, at(10_000));
+        assert_eq!(waits.visible_ms(40, UnixMs(10_000)), Some(1_000), "it waits for Milvus, not for readers");
     }
 }

@@ -8,7 +8,7 @@ use crate::base::time::Now;
 use crate::record::collection::{CollectionSpec, IdKind, IndexKind, Metric};
 use crate::record::reason::Reason;
 use crate::stream::report::SourceReport;
-use crate::task::lag::{SourceLag, Stage};
+use crate::task::lag::{SourceLag, Stage, VISIBLE};
 use crate::task::skew::SkewBounds;
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -47,7 +47,7 @@ fn values(label: &str) -> Vec<&'static str> {
     match label {
         "source" | "origin" | "peer" => REGIONS.to_vec(),
         "collection" => COLLECTIONS.to_vec(),
-        "stage" => Stage::ALL.map(Stage::name).to_vec(),
+        "stage" => Stage::ALL.map(Stage::name).into_iter().chain([VISIBLE]).collect(),
         "reason" => Reason::ALL.iter().map(|reason| reason.code()).collect(),
         "verdict" | "finding" => WORDS.to_vec(),
         "op" => vec!["upsert", "delete"],
@@ -148,6 +148,7 @@ fn a_scrape_with_every_series_of_four_shards_and_three_regions_costs_little() {
         metrics: recorder.handle(),
         threads: vec![watch],
         standbys: None,
+        visibility: Visibility::new(SystemClock::start()),
         collections: Arc::new(Collections::new(collections.to_vec())),
         regions: REGIONS.map(Region::new).to_vec(),
     };

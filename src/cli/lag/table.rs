@@ -41,7 +41,7 @@ impl Trend {
 }
 
 fn last_stage(found: &LagTable, lag: &SourceLag) -> Option<i64> {
-    lag.lag_ms.get(found.stages.last()?).copied()
+    found.stages.iter().rev().find_map(|stage| lag.lag_ms.get(stage).copied())
 }
 
 pub fn text(found: &LagTable, trend: Option<&Trend>) -> String {

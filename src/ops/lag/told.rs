@@ -3,11 +3,11 @@
 use super::{LagTable, SourceLag, Stages};
 use crate::base::error::{Error, Result};
 use crate::base::time::UnixMs;
-use crate::task::lag::Stage;
+use crate::task::lag::VISIBLE;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-pub const STAGES: Stages = &["polled", "merged", "acknowledged"];
+pub const STAGES: Stages = &["polled", "merged", "acknowledged", VISIBLE];
 
 /// Of what a worker tells, what is needed here; what a newer one adds is passed over.
 #[derive(Deserialize)]
@@ -48,9 +48,9 @@ pub fn together(answers: &[(String, Vec<u8>)], now: UnixMs) -> Result<LagTable> 
 }
 
 fn add(lag: &mut SourceLag, source: &Source) {
-    for stage in Stage::ALL {
-        if let Some(lag_ms) = source.lag_ms.get(stage.name()) {
-            lag.note(stage.name(), *lag_ms);
+    for stage in STAGES {
+        if let Some(lag_ms) = source.lag_ms.get(*stage) {
+            lag.note(stage, *lag_ms);
         }
     }
     lag.records_behind += source.open_records;
@@ -78,7 +78,7 @@ mod tests {
 
     fn source(region: &str, acknowledged: i64, overdue: bool) -> String {
         format!(
-            r#"{{"region":"{region}","topic":"t","lag_ms":{{"polled":0,"merged":0,"acknowledged":{acknowledged}}},"open_records":3,
+            r#"{{"region":"{region}","topic":"t","lag_ms":{{"polled":0,"merged":0,"acknowledged":{acknowledged},"visible":7}},"open_records":3,
             "gaps":1,"heartbeat_overdue":{overdue},"clock_ahead_ms":[-5{acknowledged},40],"added_later":{{}}}}"#
         )
     }
@@ -90,7 +90,7 @@ mod tests {
         let table = together(&answers, UnixMs(7)).unwrap();
         assert_eq!(table.sources.iter().map(|lag| lag.source.as_str()).collect::<Vec<_>>(), ["eu", "us"]);
         let us = &table.sources[1];
-        assert_eq!((us.lag_ms["acknowledged"], us.lag_ms["polled"]), (90, 0));
+        assert_eq!((us.lag_ms["acknowledged"], us.lag_ms["polled"], us.lag_ms["visible"]), (90, 0, 7));
         assert_eq!((us.records_behind, us.partitions, us.silent_partitions, us.gaps), (6, 2, 1, Some(2)));
         assert_eq!(us.clock_ahead_ms, Some([-520, 40]));
     }

@@ -176,9 +176,9 @@ class Looking:
         return self.looks
 
 
-def reported(looks, source):
+def reported(looks, source, stage="acknowledged"):
     """[(began, ended, lag)] of the looks that know of the source."""
-    lag = source, "acknowledged"
+    lag = source, stage
     return [(each.began, each.ended, each.lags[lag]) for each in looks if lag in each.lags]
 
 

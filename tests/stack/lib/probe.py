@@ -9,6 +9,9 @@ It asks with consistency "Strong". Such an answer has every row that Milvus had 
 Milvus takes to show it (a tick and more, which is no lag of ours): what a question does not find was not acknowledged
 yet. When the *answer* is there, the row can be seen by anybody. So its acknowledgement lies between the last question
 that did not find a row and the first answer that had it.
+
+With consistency "Eventually" an answer has what Milvus shows just then: that is when a row is visible, to a reader who
+waits for nothing.
 """
 
 import json
@@ -27,11 +30,11 @@ UNANSWERED_MAX = 32
 class Asking:
     """`bands`: of each source of rows the first id of interest and the first beyond; ids of a band are consecutive."""
 
-    def __init__(self, uri, alias, bands):
+    def __init__(self, uri, alias, consistency, bands):
         connections.connect(uri=uri)
         # Underneath pymilvus' own calls, which ask again by themselves and make a dictionary of each row.
         self.stub = connections._fetch_handler("default")._stub
-        self.alias = alias
+        self.alias, self.consistency = alias, consistency
         self.bands = [[first, end, set()] for first, end in bands]
         self.lock = threading.Lock()
         self.unanswered = 0
@@ -42,7 +45,7 @@ class Asking:
                 return
             self.unanswered += 1
             wanted = " or ".join(f"(id >= {first} and id < {end})" for first, end, _ in self.bands)
-        request = Prepare.query_request(self.alias, wanted, ["id"], None, consistency_level="Strong")
+        request = Prepare.query_request(self.alias, wanted, ["id"], None, consistency_level=self.consistency)
         asked = time.time()
         answer = self.stub.Query.future(request, timeout=ANSWER_SECONDS_MAX)
         answer.add_done_callback(lambda answer: self.take(asked, answer))
@@ -70,8 +73,8 @@ class Asking:
 
 
 def main():
-    uri, alias, every_ms, *bands = sys.argv[1:]
-    asking = Asking(uri, alias, [tuple(map(int, band.split(":"))) for band in bands])
+    uri, alias, consistency, every_ms, *bands = sys.argv[1:]
+    asking = Asking(uri, alias, consistency, [tuple(map(int, band.split(":"))) for band in bands])
     # Whoever wants no more closes our standard input, by dying too.
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
@@ -85,9 +88,9 @@ def main():
 class Probe:
     """Asks from its making on, until it is stopped. Times are of the wall clock, in seconds."""
 
-    def __init__(self, uri, alias, every_ms, bands):
+    def __init__(self, uri, alias, every_ms, bands, consistency="Strong"):
         words = [f"{first}:{end}" for first, end in bands]
-        command = [sys.executable, "-B", __file__, uri, alias, str(every_ms), *words]
+        command = [sys.executable, "-B", __file__, uri, alias, consistency, str(every_ms), *words]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.questions = []  # when each that got an answer was asked
         self.asked = {}  # {id: when the first question was asked that found it}
