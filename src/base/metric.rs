@@ -12,6 +12,7 @@ pub const COUNTERS: &[(&str, &str)] = &[
     (SINK_BATCHES, "Batches sent to the vector store, by outcome."),
     (SINK_COALESCED, "Winners that a newer winner replaced before they were sent."),
     (COMMITS, "Progress records acknowledged."),
+    (ASSIGNMENTS, "Times that the group gave this worker partitions."),
     (HEARTBEATS, "Heartbeats appended to the region's own change topic."),
     (TASK_CLOSES, "Tasks closed, by kind: clean or dirty."),
     (ZOMBIE_APPENDS, "Changelog records found that another owner wrote and that had to be answered."),
@@ -37,6 +38,11 @@ pub const COUNTERS: &[(&str, &str)] = &[
 
 /// `(name, help)` of every gauge.
 pub const GAUGES: &[(&str, &str)] = &[
+    (BUILD_INFO, "1, for the version that runs."),
+    (
+        THREAD_BUSY_RATIO,
+        "Share of its time that a stream thread was not waiting for anything, lately. At 1 it is what holds its tasks up: more threads, or more workers.",
+    ),
     (TASKS, "Tasks held by this worker, by state."),
     (STORE_ENTRIES, "Entries in the versions store, tombstones included."),
     (STORE_BYTES, "Resident bytes of the versions store."),
@@ -103,6 +109,7 @@ pub const HISTOGRAMS: &[(&str, &str)] = &[
         APPLY_SECONDS,
         "Time from the origin's append, by its clock put right, to the poll of each heartbeat (stage polled) or to the vector store's acknowledgement of each row (stage acknowledged).",
     ),
+    (COMMIT_SECONDS, "Time from appending a progress record to its acknowledgement."),
     (RESTORE_SECONDS, "Time to restore a task's store."),
 ];
 
@@ -119,6 +126,8 @@ pub const LABELS: &[(&str, &[&str])] = &[
     (SCRUB_ROWS, &["collection", "finding"]),
     (REPLICATION_GAPS, &["source"]),
     (SOURCE_REPLAYS, &["source"]),
+    (BUILD_INFO, &["version"]),
+    (THREAD_BUSY_RATIO, &["thread"]),
     (TASKS, &["state"]),
     (PARKED_CHANGES, &["collection"]),
     (APPLY_LAG_SECONDS, &["source", "stage"]),
@@ -149,6 +158,10 @@ pub const SINK_REASSERTED_ROWS: &str = "driftless_sink_reasserted_rows_total";
 pub const SINK_BATCHES: &str = "driftless_sink_batches_total";
 pub const SINK_COALESCED: &str = "driftless_sink_coalesced_total";
 pub const COMMITS: &str = "driftless_commits_total";
+pub const COMMIT_SECONDS: &str = "driftless_commit_seconds";
+pub const ASSIGNMENTS: &str = "driftless_assignments_total";
+pub const BUILD_INFO: &str = "driftless_build_info";
+pub const THREAD_BUSY_RATIO: &str = "driftless_thread_busy_ratio";
 pub const HEARTBEATS: &str = "driftless_heartbeats_total";
 pub const TASK_CLOSES: &str = "driftless_task_closes_total";
 pub const ZOMBIE_APPENDS: &str = "driftless_zombie_appends_total";

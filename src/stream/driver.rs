@@ -60,7 +60,7 @@ impl Watch {
 /// Runs rounds until the thread has stopped or an error ends it. To be called on the thread whose
 /// [`wake_this_thread`] the ports were given.
 pub fn drive(mut stream: StreamThread, clock: &dyn Clock, watch: &Watch) -> Result<()> {
-    let mut next_report = Duration::ZERO;
+    let (mut next_report, mut pace) = (Duration::ZERO, Pace::default());
     loop {
         let now = clock.now();
         if watch.stop.load(Ordering::Acquire) {
@@ -68,7 +68,7 @@ pub fn drive(mut stream: StreamThread, clock: &dyn Clock, watch: &Watch) -> Resu
         }
         let round = stream.run_once(now)?;
         if now.monotonic >= next_report || round.stopped {
-            watch.publish(stream.report());
+            watch.publish(ThreadReport { busy: vec![pace.busy(now.monotonic)], ..stream.report() });
             next_report = now.monotonic + watch.interval;
         }
         if round.stopped {
@@ -76,8 +76,27 @@ pub fn drive(mut stream: StreamThread, clock: &dyn Clock, watch: &Watch) -> Resu
         }
         if !round.worked {
             let due = round.due.map_or(next_report, |due| due.min(next_report)).saturating_sub(now.monotonic);
+            let idle_from = clock.now().monotonic;
             thread::park_timeout(due.clamp(IDLE_MIN, IDLE_MAX));
+            pace.waited += clock.now().monotonic.saturating_sub(idle_from);
         }
+    }
+}
+
+/// How much of its time a thread waits.
+#[derive(Default)]
+struct Pace {
+    since: Duration,
+    waited: Duration,
+}
+
+impl Pace {
+    /// The share of the time since it was asked last that was not waited.
+    fn busy(&mut self, now: Duration) -> f64 {
+        let passed = now.saturating_sub(self.since).max(Duration::from_micros(1));
+        let busy = 1.0 - self.waited.as_secs_f64() / passed.as_secs_f64();
+        *self = Self { since: now, waited: Duration::ZERO };
+        busy.clamp(0.0, 1.0)
     }
 }
 

@@ -25,6 +25,8 @@ pub struct ThreadReport {
     pub tasks: Vec<TaskReport>,
     /// Of all tasks that this thread has held, ended ones included.
     pub totals: Totals,
+    /// Of each thread, the share of its time that it was not waiting, lately.
+    pub busy: Vec<f64>,
     /// Of each thread, its walk through the vector store's rows.
     pub walks: Vec<WalkReport>,
 }
@@ -50,6 +52,7 @@ impl ThreadReport {
             whole.totals.add(&report.totals);
             whole.tasks.extend(report.tasks);
             whole.walks.extend(report.walks);
+            whole.busy.extend(report.busy);
         }
         whole.tasks.sort_by(|a, b| a.task.cmp(&b.task));
         whole
@@ -99,6 +102,10 @@ impl ThreadReport {
     pub fn publish_gauges(&self, collections: &Collections, regions: &[Region], now: UnixMs) {
         for region in regions {
             self.publish_lag(region.as_str());
+        }
+        metrics::gauge!(metric::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        for (thread, busy) in self.busy.iter().enumerate() {
+            metrics::gauge!(metric::THREAD_BUSY_RATIO, "thread" => thread.to_string()).set(*busy);
         }
         for state in ["restoring", "running", "draining"] {
             let count = self.tasks.iter().filter(|task| task.state == state).count();

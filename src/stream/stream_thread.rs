@@ -287,7 +287,7 @@ impl StreamThread {
                 return Err(Error::fatal(format_args!("an ack with the unknown token {:#x}", ack.token)));
             };
             let mut commands = std::mem::take(&mut self.commands);
-            let done = self.with_life(token.life, |task| task.appended(token, ack.outcome, &mut commands));
+            let done = self.with_life(token.life, |task| task.appended(token, ack.outcome, now, &mut commands));
             self.commands = commands;
             self.cure(done, now)?;
         }
@@ -438,6 +438,7 @@ impl StreamThread {
             began: self.began,
             tasks: Vec::new(),
             totals: self.ended.clone(),
+            busy: Vec::new(),
             walks: vec![self.walk.report()],
         };
         for (id, slot) in &self.slots {

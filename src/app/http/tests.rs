@@ -55,6 +55,8 @@ fn values(label: &str) -> Vec<&'static str> {
         "kind" => vec!["clean", "dirty"],
         "state" => vec!["restoring", "running", "draining"],
         "walk" => vec!["entries", "rows"],
+        "thread" => vec!["0", "1", "2", "3", "4", "5", "6", "7"],
+        "version" => vec![env!("CARGO_PKG_VERSION")],
         "bound" => vec!["least", "most"],
         other => panic!("which values has the label {other}?"),
     }

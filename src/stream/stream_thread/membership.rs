@@ -47,6 +47,7 @@ impl StreamThread {
     pub(super) fn assigned(&mut self, partitions: &[TopicPartition], now: Now) {
         if !partitions.is_empty() {
             tracing::info!(?partitions, "assigned");
+            metrics::counter!(metric::ASSIGNMENTS).increment(1);
         }
         if self.stopping {
             // Another member has left before us. They are given back with the rest when this one leaves.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 impl StreamTask {
     /// An append's fate. A failed one closes the task: what follows it in the changelog must not be believed.
-    pub fn appended(&mut self, token: Token, outcome: Result<i64>, commands: &mut Commands) -> Result<()> {
+    pub fn appended(&mut self, token: Token, outcome: Result<i64>, now: Now, commands: &mut Commands) -> Result<()> {
         self.outstanding -= 1;
         let offset = match outcome {
             // librdkafka counts a duplicate that the broker recognised as delivered, and then knows no offset.
@@ -44,7 +44,8 @@ impl StreamTask {
             Purpose::Correction => self.note_own_append(Reading::ForeignEntries, offset, commands),
             Purpose::Progress => {
                 self.note_own_append(Reading::ForeignEntries, offset, commands);
-                self.committing.acknowledged();
+                let took = self.committing.acknowledged(now);
+                self.metrics.commit.record(took);
                 self.metrics.commits.increment(1);
                 self.keep_position(offset)?;
             }

@@ -40,7 +40,8 @@ pub(super) struct Committing {
     held_back: Option<Position>,
     /// The log's own time at the last progress record that it has acknowledged.
     kept_at: UnixMs,
-    in_flight: bool,
+    /// Since when a progress record is under way.
+    in_flight: Option<Duration>,
     phase: Phase,
     next_commit: Duration,
     next_forget: Duration,
@@ -84,7 +85,7 @@ impl Committing {
             under_way: None,
             held_back: restored.held_back,
             kept_at: restored.sources.first().map_or(UNKNOWN_TIME, |own| log_time(own.frontier)),
-            in_flight: false,
+            in_flight: None,
             phase: Phase::Opening,
             next_commit: now.monotonic,
             next_forget: now.monotonic + HOUSEKEEPING,
@@ -101,13 +102,15 @@ impl Committing {
         self.phase == Phase::Closed
     }
 
-    pub fn acknowledged(&mut self) {
-        self.in_flight = false;
+    /// How long that took.
+    pub fn acknowledged(&mut self, now: Now) -> Duration {
+        let took = self.in_flight.take().map_or(Duration::ZERO, |since| now.monotonic.saturating_sub(since));
         self.phase = match self.phase {
             Phase::Opening => Phase::Open,
             Phase::Closing => Phase::Closed,
             other => other,
         };
+        took
     }
 
     /// What lies at `offset` of the versions changelog is not ours, and is later than all that was kept before.
@@ -117,14 +120,14 @@ impl Committing {
 
     /// Nothing is due while a progress record is under way: its acknowledgement wakes the thread.
     pub fn due(&self) -> Option<Duration> {
-        (!self.in_flight && self.phase != Phase::Closed).then_some(self.next_commit)
+        (self.in_flight.is_none() && self.phase != Phase::Closed).then_some(self.next_commit)
     }
 }
 
 impl StreamTask {
     /// Appends a progress record if there is something new to say and the last one is acknowledged.
     pub(super) fn commit(&mut self, now: Now, commands: &mut Commands) {
-        if self.committing.in_flight || self.committing.phase == Phase::Closed {
+        if self.committing.in_flight.is_some() || self.committing.phase == Phase::Closed {
             return;
         }
         let closing = self.draining && self.items.is_empty() && self.outstanding == 0;
@@ -147,7 +150,7 @@ impl StreamTask {
         if closing {
             self.committing.phase = Phase::Closing;
         }
-        self.committing.in_flight = true;
+        self.committing.in_flight = Some(now.monotonic);
         self.committing.under_way = Some(progress);
         self.committing.next_commit = now.monotonic + self.settings.commit_interval;
         self.committing.appended = Some(said);
@@ -199,7 +202,7 @@ impl StreamTask {
 
     /// The settled offsets that an acknowledged progress record holds: what may be committed to Kafka, for tools.
     pub fn committable(&self) -> Vec<(TopicPartition, i64)> {
-        let appended = self.committing.appended.as_ref().filter(|_| !self.committing.in_flight);
+        let appended = self.committing.appended.as_ref().filter(|_| self.committing.in_flight.is_none());
         let Some((settled, _)) = appended else { return Vec::new() };
         let partition = self.context.task.partition;
         let present = self.sources.iter().zip(settled).filter(|(source, _)| source.present);
