@@ -206,6 +206,7 @@ class Truth:
             time.sleep(5)
             self.written(writers)
             wait_found(self.cluster, writers, {"eu": probe})
+            calm(self.cluster)
             looks = looking.stop()["eu-1"]
         finally:
             probe.stop()
