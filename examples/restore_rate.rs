@@ -37,6 +37,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const TASK: TaskId = TaskId { shard: 0, partition: 0 };
+/// Of each topic, the default of `[topics] partitions`: the change topic is that of the cluster's other applications.
+const PARTITIONS: i32 = 12;
 /// Of all keys, written again before a warm restart.
 const TAIL: u64 = 100;
 
@@ -110,7 +112,9 @@ impl Bench {
         let wanted = [&topics.local, &topics.versions_changelog, &topics.vectors_changelog];
         let new: Vec<NewTopic<'_>> = wanted
             .iter()
-            .map(|partition| NewTopic::new(&partition.topic, 1, TopicReplication::Fixed(1)).set("cleanup.policy", "compact"))
+            .map(|partition| {
+                NewTopic::new(&partition.topic, PARTITIONS, TopicReplication::Fixed(1)).set("cleanup.policy", "compact")
+            })
             .collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let made = runtime.block_on(admin.create_topics(&new, &AdminOptions::new())).expect("Kafka answers");
