@@ -96,6 +96,10 @@ pub trait VersionStore: Send {
     /// An error means that nothing it has answered since the last check may be acted on.
     fn check(&self) -> Result<()>;
 
+    /// All that the changelog held has been put: what comes now comes little by little, and somebody may build on what
+    /// is kept.
+    fn caught_up(&mut self) {}
+
     /// Its task goes active: what only a reader of the changelog asks for ([`forgotten`](Self::forgotten)) may be let
     /// go where it takes memory.
     fn activate(&mut self);

@@ -17,13 +17,18 @@ use std::time::{Duration, Instant};
 
 /// Set for the process that is to be killed: the folder that it writes in.
 const FOLDER: &str = "DRIFTLESS_TEST_STORE";
+/// Set beside it: of how many keys it writes. A store of few has caught up with its changelog.
+const OF_KEYS: &str = "DRIFTLESS_TEST_STORE_KEYS";
 const KILLS: u64 = 10;
+/// Of these, every row is written over and over.
 const KEYS: i64 = 20_000;
+/// So many that a new store writes some while it is filled.
+const MANY_KEYS: i64 = 3_000_000;
 const COMMIT_EVERY: i64 = 500;
 
 /// What the changelog says at an offset: a put of some key, and now and then that it is forgotten again.
-fn key_at(offset: i64) -> RowKey {
-    RowKey { collection: CollectionId(1), id: VectorId::Int(offset.wrapping_mul(7_919) % KEYS) }
+fn key_at(offset: i64, keys: i64) -> RowKey {
+    RowKey { collection: CollectionId(1), id: VectorId::Int(offset.wrapping_mul(7_919) % keys) }
 }
 
 fn version_at(offset: i64) -> Version {
@@ -39,11 +44,11 @@ fn is_forgotten_at(offset: i64) -> bool {
     offset % 11 == 0
 }
 
-fn apply(store: &mut dyn VersionStore, offset: i64) {
+fn apply(store: &mut dyn VersionStore, offset: i64, keys: i64) {
     if is_forgotten_at(offset) {
-        store.forget(&key_at(offset), &version_at(offset));
+        store.forget(&key_at(offset, keys), &version_at(offset));
     } else {
-        store.put_newer(&key_at(offset), entry_at(offset));
+        store.put_newer(&key_at(offset, keys), entry_at(offset));
     }
 }
 
@@ -56,14 +61,14 @@ fn next_offset(opened: &Opened) -> i64 {
 }
 
 /// All that lies before the position is there; of what lies behind it, some may be.
-fn check(store: &dyn VersionStore, position: i64) {
-    for back in 0..position.min(KEYS) {
+fn check(store: &dyn VersionStore, position: i64, keys: i64) {
+    for back in 0..position.min(keys) {
         let offset = position - 1 - back;
-        let key = key_at(offset);
+        let key = key_at(offset, keys);
         let known = store.get(&key).map(|entry| entry.version).or_else(|| store.forgotten(&key));
         let known = known.unwrap_or_else(|| panic!("nothing is known of the key put at {offset}, and {position} is said"));
         assert!(known >= version_at(offset), "at {position}: {offset} is missing, {known:?} is held");
-        assert_eq!(key_at(known.sequence as i64), key, "a version of this key");
+        assert_eq!(key_at(known.sequence as i64, keys), key, "a version of this key");
     }
     let mut count = 0;
     store.for_each(&mut |_, _| count += 1);
@@ -79,9 +84,13 @@ fn write_until_killed() {
     let opened = DiskStores::new(Path::new(&folder), "app").open(&of(0)).unwrap();
     let mut offset = next_offset(&opened);
     let mut store = opened.store;
+    let keys = std::env::var(OF_KEYS).unwrap().parse().unwrap();
+    if keys == KEYS {
+        store.caught_up();
+    }
     fs::write(Path::new(&folder).join("writing"), b"").unwrap();
     loop {
-        apply(&mut *store, offset);
+        apply(&mut *store, offset, keys);
         offset += 1;
         if offset % COMMIT_EVERY == 0 {
             commit(&mut *store, offset);
@@ -89,11 +98,11 @@ fn write_until_killed() {
     }
 }
 
-fn start_writer(folder: &Path) -> Child {
+fn start_writer(folder: &Path, keys: i64) -> Child {
     let started = folder.join("writing");
     fs::remove_file(&started).ok();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "write_until_killed", "--ignored"]).env(FOLDER, folder);
+    command.args(["--exact", "write_until_killed", "--ignored"]).env(FOLDER, folder).env(OF_KEYS, keys.to_string());
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let patience = Instant::now() + Duration::from_secs(60);
     while !started.exists() {
@@ -108,7 +117,7 @@ fn f31_killed_in_a_burst_of_writes_it_opens_again_with_all_that_its_position_say
     let folder = tempfile::tempdir().unwrap();
     let mut before = 0;
     for kill in 0..KILLS {
-        let mut child = start_writer(folder.path());
+        let mut child = start_writer(folder.path(), KEYS);
         std::thread::park_timeout(Duration::from_millis(100 + 137 * kill % 700));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -117,7 +126,7 @@ fn f31_killed_in_a_burst_of_writes_it_opens_again_with_all_that_its_position_say
         assert_eq!(opened.warning, None);
         let position = next_offset(&opened);
         assert!(position >= before, "it went back from {before} to {position}");
-        check(&*opened.store, position);
+        check(&*opened.store, position, KEYS);
         before = position;
         drop(opened);
         stores.await_closed();
@@ -129,14 +138,31 @@ fn f31_killed_in_a_burst_of_writes_it_opens_again_with_all_that_its_position_say
     let end = before + 3 * KEYS;
     let start = Instant::now();
     for offset in before..end {
-        apply(&mut *store, offset);
+        apply(&mut *store, offset, KEYS);
     }
     commit(&mut *store, end);
     drop(store);
     let opened = stores.open(&of(0)).unwrap();
     assert_eq!(next_offset(&opened), end);
-    check(&*opened.store, end);
+    check(&*opened.store, end, KEYS);
     assert!(start.elapsed() < Duration::from_secs(120), "writing {} records took {:?}", 3 * KEYS, start.elapsed());
+}
+
+#[test]
+fn f31_killed_while_it_is_filled_it_opens_again_with_all_that_its_position_says() {
+    let mut kept = 0;
+    for kill in 0..4 {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = start_writer(folder.path(), MANY_KEYS);
+        std::thread::park_timeout(Duration::from_millis(1_500 + 700 * kill));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let opened = DiskStores::new(folder.path(), "app").open(&of(0)).unwrap();
+        assert_eq!(opened.warning, None);
+        check(&*opened.store, next_offset(&opened), MANY_KEYS);
+        kept += next_offset(&opened);
+    }
+    assert!(kept > 0, "the writers were killed before they wrote");
 }
 
 /// More than one memtable holds.

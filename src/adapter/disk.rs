@@ -135,7 +135,7 @@ impl DiskStores {
         }
         let made = Tables::open(&home.tables, home.lock.clone(), home.unusable.clone());
         let tables = made.map_err(|error| home.unmakeable(&error))?;
-        let store = DiskStore::start(tables, of, self.state_of(of))?;
+        let store = DiskStore::start_filling(tables, of, self.state_of(of))?;
         Ok(Opened { store: Box::new(store), applied: None, warning })
     }
 

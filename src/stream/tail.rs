@@ -93,6 +93,7 @@ impl Tail {
     /// The end that has been reached was asked for at this time.
     pub(super) fn is_whole_as_of(&mut self, now: Now) {
         self.whole_at = now;
+        self.image.caught_up();
     }
 
     /// Why it can't be built on. Whoever acts on it asks this; [`doubt`](Self::doubt) is enough to read on.

@@ -77,6 +77,21 @@ impl Tables {
         })
     }
 
+    /// The same as tables of their own, over all that is there. One change a key.
+    pub fn ingest(&self, mut changes: Vec<Change>) -> Result<(), String> {
+        changes.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        guarded(|| {
+            let mut run = self.rows.start_ingestion()?;
+            for change in changes {
+                match change.value {
+                    Some(value) => run.write(change.key, value)?,
+                    None => run.write_tombstone(change.key)?,
+                }
+            }
+            run.finish()
+        })
+    }
+
     pub fn disk_bytes(&self) -> u64 {
         guarded(|| self.database.disk_space()).unwrap_or_default()
     }

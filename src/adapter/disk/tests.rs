@@ -3,7 +3,7 @@ use super::*;
 use crate::base::error::Remedy;
 use crate::base::ids::TaskId;
 use crate::store::VersionStore;
-use crate::testing::conformance::stores::{entry, key, of};
+use crate::testing::conformance::stores::{entry, key, of, version};
 use crate::testing::conformance::{self, store::applied};
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -110,4 +110,39 @@ fn f32_a_disk_that_stalls_holds_up_no_put_and_no_commit() {
     drop(store);
     let opened = stores.open(&of(0)).unwrap();
     assert_eq!((opened.applied, opened.store.len()), (Some(applied(10_000)), 10_000));
+}
+
+/// Written as tables of their own while it was filled, by the journal after it: of either the newest holds the key.
+#[test]
+fn a_store_that_was_filled_in_many_runs_goes_on_with_what_is_newest() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores = DiskStores::new(folder.path(), "app");
+    let mut store = stores.open(&of(0)).unwrap().store;
+    let mut held = std::collections::BTreeMap::new();
+    for number in 0..20_000 {
+        if number == 15_000 {
+            store.caught_up();
+        }
+        let (id, tombstone) = (number * 7_919 % 3_000, number % 5 == 0);
+        if number % 11 == 0 {
+            store.forget(&key(id), &version(number as u64 + 1));
+            held.remove(&id);
+        } else {
+            let entry = crate::store::entry::Entry { tombstone, ..entry(number as u64 + 1) };
+            assert_eq!(store.put_newer(&key(id), entry.clone()), crate::store::Put::Taken, "{number}");
+            held.insert(id, entry);
+        }
+        if number % 100 == 99 {
+            store.commit(&applied(number + 1)).unwrap();
+        }
+    }
+    drop(store);
+    stores.await_closed();
+    let opened = stores.open(&of(0)).unwrap();
+    assert_eq!((opened.applied, opened.store.len()), (Some(applied(20_000)), held.len()));
+    for id in 0..3_000 {
+        assert_eq!(opened.store.get(&key(id)), held.get(&id).cloned(), "{id}");
+    }
+    let tombstones = held.values().filter(|entry| entry.tombstone).count();
+    assert_eq!(opened.store.tombstones_below(crate::merge::hlc::Hlc(u64::MAX), usize::MAX).len(), tombstones);
 }

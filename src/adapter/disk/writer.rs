@@ -22,10 +22,12 @@ pub(super) type Batch = HashMap<RowKey, Pending>;
 
 /// A batch, and the state that becomes true with it.
 pub(super) struct Work {
-    batch: Arc<Batch>,
-    state: State,
+    pub batch: Arc<Batch>,
+    pub state: State,
     /// What was forgotten before this time is not remembered any more.
-    expired: UnixMs,
+    pub expired: UnixMs,
+    /// As tables of its own. Nothing may have been written otherwise before.
+    pub bulk: bool,
 }
 
 /// The store's end. Dropped, it lets the thread finish what it was given.
@@ -84,9 +86,9 @@ impl Writer {
     }
 
     /// To be called when it is not busy, or once more before it is dropped.
-    pub fn write(&mut self, batch: Arc<Batch>, state: State, expired: UnixMs) {
+    pub fn write(&mut self, work: Work) {
         // The thread ends with this end, so it is there; the queue has room for what is said above.
-        self.busy = self.work.try_send(Work { batch, state, expired }).is_ok();
+        self.busy = self.work.try_send(work).is_ok();
     }
 
     /// The fate of the batch being written, if it is known by now.
@@ -132,7 +134,7 @@ pub(super) fn write(tables: &Tables, work: &Work) -> std::result::Result<(), Str
         changes.push(Change { key, value: Some(pending.known.encode()) });
     }
     changes.push(Change { key: STATE_KEY.to_vec(), value: Some(work.state.encode()) });
-    tables.write(changes)
+    if work.bulk { tables.ingest(changes) } else { tables.write(changes) }
 }
 
 /// Some of what is not to be remembered any more. Keys of this batch are left to it.

@@ -114,6 +114,11 @@ impl Image {
         self.store.check()
     }
 
+    /// All that the log held has been applied.
+    pub fn caught_up(&mut self) {
+        self.store.caught_up();
+    }
+
     pub fn finish(self) -> Finished {
         let held_back = self.held_back();
         let (mut misplaced, mut forgotten) = (Vec::new(), Vec::new());

@@ -234,6 +234,7 @@ fn the_end_of_the_vectors_never_goes_back(make: MakeStore<'_>) {
 fn written_out(store: &mut dyn VersionStore, collection: CollectionId, entries: usize) {
     for next_offset in 1..1_000_000 {
         store.commit(&applied(next_offset)).expect("committed");
+        store.caught_up();
         let mut page = Vec::new();
         store.page(collection, None, 2 * entries, &mut page);
         if page.len() == entries {

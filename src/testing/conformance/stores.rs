@@ -40,7 +40,7 @@ pub fn key(number: i64) -> RowKey {
     RowKey { collection: CollectionId(collection as u16), id: ids[collection].clone() }
 }
 
-fn version(hlc: u64) -> Version {
+pub fn version(hlc: u64) -> Version {
     Version { hlc: Hlc(hlc), origin: Region::new("us"), sequence: hlc }
 }
 
