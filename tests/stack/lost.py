@@ -6,9 +6,8 @@ which only us' changelogs remember. Then both hold what the oracle computes from
 import shutil
 import time
 
-from lib import rawlog, scenario, verifier
+from lib import scenario, verifier
 from lib.commands import command, give_peers
-from lib.oracle import Oracle, Schemas
 from lib.wire import CollectionSpec
 
 COLLECTIONS = [CollectionSpec("lost_products", "uuid", 64, "l2"), CollectionSpec("lost_articles", "int64", 32, "cosine")]
@@ -26,7 +25,7 @@ def lost(tap, cluster):
     load = scenario.make_load(tap, cluster, SEED, BEFORE, bad_of_each=0, rows=ROWS, seconds=LOAD_SECONDS)
     load.start()
     load.join()
-    settle(tap, cluster, logs, "the first changes are everywhere")
+    scenario.settle(tap, cluster, logs, "the first changes are everywhere")
     began = time.monotonic()
     lose(cluster)
     tap.note(f"eu is there again, empty, after {time.monotonic() - began:.1f} s")
@@ -37,8 +36,8 @@ def lost(tap, cluster):
     load.wait_until(0.3)
     bring(tap, cluster)
     load.join()
-    settle(tap, cluster, logs, "everything is settled")
-    verify(tap, cluster, logs)
+    scenario.settle(tap, cluster, logs, "everything is settled")
+    scenario.verify_rows(tap, cluster, logs["us"])
     code, after = command(cluster, "eu", "diff", "--from", "us")
     tap.check("diff finds nothing afterwards", [] if code == 0 else [f"exit {code}: {after}"])
     tap.check("workers stop cleanly", cluster.stop())
@@ -67,21 +66,6 @@ def bring(tap, cluster):
     code, done = command(cluster, "eu", "resync", "--from", "us")
     tap.note(f"resync: exit {code} after {time.monotonic() - began:.1f} s: {done}")
     tap.check("resync brings what is lacking", [] if code == 0 and done.get("brought") else [f"exit {code}: {done}"])
-
-
-def settle(tap, cluster, logs, name):
-    tap.check(name, rawlog.wait_settled(logs, cluster.application, scenario.SETTLE_SECONDS, cluster.check_alive))
-
-
-def verify(tap, cluster, logs):
-    schemas = Schemas({region.name: region.registry for region in cluster.regions.values()})
-    expected = Oracle(cluster.collections, schemas).expect(logs["us"])
-    for region in cluster.regions.values():
-        for spec in cluster.collections:
-            tap.check(
-                f"Milvus {region.name} holds exactly the oracle's {len(expected.rows[spec.name])} rows of {spec.name}",
-                verifier.compare_rows(region.name, spec, expected.rows[spec.name]),
-            )
 
 
 if __name__ == "__main__":

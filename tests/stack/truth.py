@@ -10,9 +10,7 @@ usage: truth.py [--idle SECONDS] [--backlog SECONDS] [PHASE…]
 phases: rates visible idle mirror backlog milvus clock     default: all of them, about 10 minutes"""
 
 import argparse
-import json
 import time
-import urllib.request
 from dataclasses import replace
 
 from confluent_kafka import Consumer, TopicPartition
@@ -319,7 +317,7 @@ class Truth:
             right = narrow and told["least"] - 0.005 <= truth <= told["most"] + 0.005
             self.check(f"{name} reports that the clock of {origin} is {truth} s ahead", [] if right else [f"{told}"])
         # A partition is put right by what it has heard itself, which may be less than all of them together have.
-        sources = [source for task in tasks_of(self.cluster.workers[name]) for source in task["sources"]]
+        sources = [source for task in self.cluster.workers[name].tasks() for source in task["sources"]]
         bounds = [source["clock_ahead_ms"] for source in sources if source["region"] == "us" and source["clock_ahead_ms"]]
         return max(most - least for least, most in bounds) / 1000
 
@@ -332,11 +330,6 @@ class Truth:
     def table(self, head, lines):
         for cells in [head, ["---"] * len(head), *lines]:
             self.tap.note("| " + " | ".join(map(str, cells)) + " |")
-
-
-def tasks_of(worker):
-    with urllib.request.urlopen(f"{worker.url}/tasks", timeout=5) as reply:
-        return json.load(reply)["tasks"]
 
 
 def tells_zero(seen):

@@ -145,7 +145,7 @@ def undo(tap, cluster):
     for number, row in enumerate([*overwritten, *deleted, *others]):
         (us, eu)[number % 2].upsert(row, "first")
     us.flush(), eu.flush()
-    settle(tap, cluster, logs, "the first rows are there")
+    scenario.settle(tap, cluster, logs, "the first rows are there")
     tap.note(f"{len(rows) - ADDED} rows; eu goes on, us deploys")
     going_on = GoingOn(eu, [*overwritten[::50], *others])
     going_on.start()
@@ -153,7 +153,7 @@ def undo(tap, cluster):
     undone = rollback(tap, cluster, logs, us, (overwritten, deleted, added))
     going_on.end()
     tap.note(f"eu wrote {going_on.written} changes all along")
-    settle(tap, cluster, logs, "all is quiet")
+    scenario.settle(tap, cluster, logs, "all is quiet")
     compare(tap, cluster, logs, undone, "after the roll-back")
     explain(tap, cluster, overwritten[1])
     # Not what the reader asks for: an upsert takes a row away and puts it back, which 2.3 may show.
@@ -163,7 +163,7 @@ def undo(tap, cluster):
     rebuild(tap, cluster, asked)
     going_on.end()
     tap.note(f"us wrote {going_on.written} changes during the rebuild")
-    settle(tap, cluster, logs, "everything is settled")
+    scenario.settle(tap, cluster, logs, "everything is settled")
     compare(tap, cluster, logs, undone, "after the rebuild")
     tap.check("workers stop cleanly on SIGTERM", cluster.stop())
 
@@ -267,10 +267,6 @@ def run(cluster, worker, command, *arguments):
     if process.returncode != 0:
         raise RuntimeError(f"{command} ended with {process.returncode}: {errors[-600:]}")
     return subprocess.CompletedProcess(process.args, 0, output, errors)
-
-
-def settle(tap, cluster, logs, name):
-    tap.check(name, rawlog.wait_settled(logs, cluster.application, SETTLE_SECONDS, cluster.check_alive))
 
 
 def compare(tap, cluster, logs, undone, when):

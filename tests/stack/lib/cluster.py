@@ -121,6 +121,11 @@ class Worker:
         """The sum over all labels; 0 if the metric is not there."""
         return sum(value for _, value in series(self.scrape(), name))
 
+    def tasks(self):
+        """What /tasks tells of the tasks that it holds."""
+        with urllib.request.urlopen(f"{self.url}/tasks", timeout=5) as reply:
+            return json.load(reply)["tasks"]
+
     def scrape(self):
         """All of /metrics, as text."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as reply:

@@ -81,7 +81,7 @@ class TopicTail:
                 raise TimeoutError(f"topics not read to their ends within {deadline_seconds} s")
             for message in self.consumer.consume(5_000, timeout=0.2):
                 if not message.error():
-                    self._take(message)
+                    self.take(message)
                 elif message.error().code() not in PASSING_ERRORS:
                     raise KafkaException(message.error())
 
@@ -91,7 +91,7 @@ class TopicTail:
     def close(self):
         self.consumer.close()
 
-    def _take(self, message):
+    def take(self, message):
         source = message.topic(), message.partition()
         self.next_offset[source] = message.offset() + 1
         if (message.key() or b"").startswith(wire.HEARTBEAT_KEY_PREFIX):
