@@ -46,7 +46,9 @@ fn members_of_one_process_are_known_for_such_in_the_view_of_the_group() {
     let found = until(&mut real, "one partition for each", |_| {
         members.iter_mut().for_each(|(_, member)| member.poll());
         let found = view.members().unwrap()?;
-        (found.len() == 3 && found.iter().all(|member| member.partitions.len() == 1)).then_some(found)
+        // The group may tell of an assignment before the member itself has heard of it.
+        let told = members.iter().all(|(_, member)| member.owned.len() == 1);
+        (told && found.len() == 3 && found.iter().all(|member| member.partitions.len() == 1)).then_some(found)
     });
     let mut processes: Vec<&str> = found.iter().map(|member| member.process.as_str()).collect();
     processes.sort_unstable();
