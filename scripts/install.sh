@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what is missing, from an empty machine on; does nothing, quickly, when all is there.
 #
-# usage: scripts/install.sh build|stack|console…
+# usage: scripts/install.sh build|stack|console|bench…
 #   build   what cargo needs: a C toolchain (librdkafka is built from source)
 #   stack   what scripts/stack.sh needs: Java, Maven, Python, Prometheus and Alertmanager from the
 #           system's packages; the other servers and the test clients into ${XDG_CACHE_HOME:-~/.cache}/driftless
+#   bench   the peer of scripts/bench.sh, a Kafka Streams application: its jars and its classes, into the same folder
 #   console what tests/console needs: Chromium from the system's packages, Playwright into the same folder
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -147,10 +148,24 @@ install_console() {
     exec 9>&-
 }
 
+fetch_streams() {
+    retried mvn -q -B -ntp -f "$here/../bench/streams/pom.xml" -Dkafka.version="$kafka_version" -Dbench.output="$PWD" \
+        compile dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD/lib"
+}
+
+install_bench() {
+    system_packages 'default-jdk-headless=command -v javac' 'maven=command -v mvn'
+    mkdir -p "$cache"
+    exec 9>"$cache/install.lock"
+    flock 9
+    part "$DRIFTLESS_STREAMS_DIR" fetch_streams
+    exec 9>&-
+}
+
 [ $# -gt 0 ] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
 for what in "$@"; do
     case $what in
-        build | stack | console) "install_$what" ;;
+        build | stack | console | bench) "install_$what" ;;
         *) say "no such thing to install: $what"; exit 2 ;;
     esac
 done

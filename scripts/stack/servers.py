@@ -38,6 +38,8 @@ broker.session.timeout.ms=6000
 
 # Small heaps, and no optimising compiler: it would be busy for as long as most tests last.
 JVM = ["-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
+if os.environ.get("DRIFTLESS_STACK_JVM") == "optimising":
+    JVM.remove("-XX:TieredStopAtLevel=1")
 
 
 def java(stack, heap, *arguments):

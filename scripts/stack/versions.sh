@@ -15,4 +15,7 @@ export DRIFTLESS_REGISTRY_DIR=$cache/registry-$registry_version
 export DRIFTLESS_MILVUS_DIR=$cache/milvus-$milvus_version
 DRIFTLESS_CLIENTS_DIR=$cache/clients-$(cksum <"$requirements" | cut -d' ' -f1)
 DRIFTLESS_BROWSER_DIR=$cache/browser-$(cksum <"$browser_requirements" | cut -d' ' -f1)
-export DRIFTLESS_CLIENTS_DIR DRIFTLESS_BROWSER_DIR
+# By what it is made of: another program, another folder.
+streams=$(dirname "${BASH_SOURCE[0]}")/../../bench/streams
+DRIFTLESS_STREAMS_DIR=$cache/streams-$kafka_version-$(find "$streams" -type f -not -path '*/target/*' -print0 | sort -z | xargs -0 cat | cksum | cut -d' ' -f1)
+export DRIFTLESS_CLIENTS_DIR DRIFTLESS_BROWSER_DIR DRIFTLESS_STREAMS_DIR

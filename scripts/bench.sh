@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Measures Driftless beside its peers. See usage below.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$here/.."
+
+usage() {
+    cat <<'END'
+usage: scripts/bench.sh NAME [OPTION…]
+
+  worker    the whole worker with a sink that writes nowhere, beside Kafka Streams and a bare loop on librdkafka
+
+  --rounds N      each peer takes its turn so often [5]
+  --records N     changes in the topic [1000000]
+  --dims N,…      floats of a vector [128,768]
+  --peers GLOB,…  only these [*], such as 'driftless-1,bare-loop,streams-*-whole-*'
+  --dry-run       print the table and leave bench/RESULTS.md alone
+
+Builds what it needs, starts servers of its own (scripts/stack.sh, with an optimising JVM), lets the peers take turns in one run,
+and replaces the section NAME of bench/RESULTS.md. It ends what it started, after Ctrl-C too. Let nothing else run
+meanwhile: about an hour by default.
+
+Example: scripts/bench.sh worker --rounds 3 --records 300000 --dims 128
+
+Exit code: 0 done, 1 failed or the peers disagree on the winners, 2 wrong usage, 130 interrupted.
+END
+}
+
+case ${1:-} in
+    -h | --help | help) usage; exit 0 ;;
+    worker) ;;
+    *) usage >&2; exit 2 ;;
+esac
+
+# shellcheck source=scripts/stack/versions.sh
+. scripts/stack/versions.sh
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+export DRIFTLESS_BIN=$CARGO_TARGET_DIR/release/driftless
+export DRIFTLESS_KAFKA_VERSION=$kafka_version DRIFTLESS_MILVUS_VERSION=$milvus_version
+
+# Whoever has a stack running keeps it: this is another.
+work=
+started=
+clean_up() {
+    if [ -n "$started" ]; then "$here/stack.sh" down >/dev/null; fi
+    if [ -n "$work" ]; then rm -rf "$work"; fi
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+"$here/install.sh" build stack bench
+cargo build --release --locked --bin driftless --example bare_loop
+mkdir -p "$cache"
+work=$(mktemp -d "$cache/bench-XXXXXX")
+export DRIFTLESS_STACK_HOME=$work/stack DRIFTLESS_STACK_JVM=optimising
+started=yes
+"$here/stack.sh" up kafka-us registry-us milvus-us
+eval "$("$here/stack.sh" env)"
+"$DRIFTLESS_CLIENTS_DIR/bin/python" -B bench/bench.py "$@"
