@@ -2,7 +2,8 @@
 # Installs what is missing, from an empty machine on; does nothing, quickly, when all is there.
 #
 # usage: scripts/install.sh build|stack|console|bench…
-#   build   what cargo needs: a C toolchain (librdkafka is built from source)
+#   build   what cargo needs: a C toolchain (librdkafka is built from source), and on
+#           x86_64 Linux valgrind for tests/instructions.rs
 #   stack   what scripts/stack.sh needs: Java, Maven, Python, Prometheus and Alertmanager from the
 #           system's packages; the other servers and the test clients into ${XDG_CACHE_HOME:-~/.cache}/driftless
 #   bench   the peer of scripts/bench.sh, a Kafka Streams application: its jars and its classes, into the same folder
@@ -108,7 +109,8 @@ fetch_python() {
 
 install_build() {
     system_packages 'gcc=command -v cc' 'g++=command -v c++' 'libc6-dev=test -e /usr/include/stdlib.h' \
-        'make=command -v make' 'perl=command -v perl'
+        'make=command -v make' 'perl=command -v perl' \
+        'valgrind=[ "$(uname -sm)" != "Linux x86_64" ] || command -v valgrind'
     command -v cargo >/dev/null || die "cargo is missing: install Rust with rustup"
 }
 

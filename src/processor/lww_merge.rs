@@ -59,7 +59,9 @@ fn win(message: Message, context: &mut Context<'_>) {
 /// A delete's body is read too, and nothing of it used: bytes that are no change in one region are none in any.
 fn read_row(message: &Message, context: &Context<'_>) -> std::result::Result<Option<Row>, Rejection> {
     let spec = context.task.collections.get(message.change.key.collection);
-    let mut row = Row { vector: Vec::with_capacity(spec.dimension), metadata: Vec::new() };
+    // What is no vector is header and metadata, about as long as the JSON that the metadata becomes.
+    let metadata_bytes = message.change.body.content.len().saturating_sub(spec.dimension * size_of::<f32>());
+    let mut row = Row { vector: Vec::with_capacity(spec.dimension), metadata: Vec::with_capacity(metadata_bytes) };
     decode_row(&message.change, spec, &mut row.vector, &mut row.metadata)?;
     Ok((message.change.op == Op::Upsert).then_some(row))
 }

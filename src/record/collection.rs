@@ -2,7 +2,7 @@
 //! every region (its hash rides in the heartbeats).
 
 use crate::base::ids::CollectionId;
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdKind {

@@ -11,8 +11,8 @@ use crate::store::VersionStore;
 use crate::store::entry::Entry;
 use crate::task::settlement::Ticket;
 use crate::topology::node::{Holder, Row, Versions};
+use hashbrown::HashMap;
 use smallvec::SmallVec;
-use std::collections::HashMap;
 
 pub type ItemId = u32;
 

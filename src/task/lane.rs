@@ -15,7 +15,8 @@ use crate::port::vector::{RowBatch, StoreError};
 use crate::task::items::{Item, ItemId, Items, Write};
 use crate::task::reassert::SuspicionId;
 use crate::task::settings::TaskSettings;
-use std::collections::{HashMap, VecDeque};
+use hashbrown::HashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -316,7 +317,9 @@ impl Lane {
 
 /// The rows as the vector store takes them: upserts in columns with one slab of floats, deletes beside.
 fn columns(sealed: &[ItemId], items: &Items) -> RowBatch {
-    let mut batch = RowBatch::default();
+    let floats = |id: &ItemId| if let Write::Upsert(row) = &items.get(*id).write { row.vector.len() } else { 0 };
+    let vectors = Vec::with_capacity(sealed.iter().map(floats).sum());
+    let mut batch = RowBatch { vectors, ..RowBatch::default() };
     for id in sealed {
         let item = items.get(*id);
         match &item.write {

@@ -107,12 +107,13 @@ impl Totals {
 }
 
 struct SourceMetrics {
+    /// Without the verdicts, which are counted beside what Prometheus sees of them.
     totals: SourceTotals,
     polled: Counter,
     gaps: Counter,
     heartbeat: Histogram,
     apply: Histogram,
-    verdicts: Vec<(&'static str, Counter)>,
+    verdicts: Vec<(&'static str, u64, Counter)>,
     region: Region,
 }
 
@@ -192,7 +193,10 @@ impl TaskMetrics {
     }
 
     pub fn totals(&self) -> Totals {
-        let sources = self.sources.iter().map(|source| (source.region.clone(), source.totals.clone()));
+        let sources = self.sources.iter().map(|source| {
+            let verdicts = source.verdicts.iter().map(|(word, count, _)| (*word, *count)).collect();
+            (source.region.clone(), SourceTotals { verdicts, ..source.totals.clone() })
+        });
         Totals { sources: sources.collect(), reasserted: self.reasserted }
     }
 
@@ -213,14 +217,14 @@ impl TaskMetrics {
 
     pub fn verdict(&mut self, source: usize, word: &'static str) {
         let source = &mut self.sources[source];
-        *source.totals.verdicts.entry(word).or_default() += 1;
-        if let Some((_, counter)) = source.verdicts.iter().find(|(known, _)| *known == word) {
+        if let Some((_, count, counter)) = source.verdicts.iter_mut().find(|(known, ..)| *known == word) {
+            *count += 1;
             counter.increment(1);
             return;
         }
         let counter = counter!(metric::VERDICTS, "source" => source.name(), "verdict" => word);
         counter.increment(1);
-        source.verdicts.push((word, counter));
+        source.verdicts.push((word, 1, counter));
     }
 
     pub fn dead_letter(&mut self, source: usize, reason: Reason) {

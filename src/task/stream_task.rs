@@ -48,6 +48,7 @@ use crate::task::scrub::Scrub;
 use crate::task::settings::{TaskSettings, TaskTopics};
 use crate::task::settlement::{Mark, Place, Settlement, Ticket};
 use crate::task::skew::Skew;
+use crate::task::winner_headers::WinnerHeaders;
 use crate::topology::node::{Context, Message, TaskContext};
 use commit::Committing;
 use std::sync::Arc;
@@ -140,6 +141,7 @@ pub struct StreamTask {
     group: PartitionGroup,
     store: Box<dyn VersionStore>,
     items: Items,
+    winner_headers: WinnerHeaders,
     lanes: Vec<Lane>,
     parking: Parking,
     /// Tickets held open by an append that is not an item's, by the id in its token.
@@ -191,6 +193,7 @@ impl StreamTask {
             sources: Vec::new(),
             store: restored.store,
             items: Items::default(),
+            winner_headers: WinnerHeaders::default(),
             holds: Vec::new(),
             free_holds: Vec::new(),
             outstanding: 0,

@@ -183,8 +183,7 @@ impl StreamTask {
             // Forgotten at a peer: the version is all that is known of it.
             Kind::Winner { record, entry } if record.value.is_none() => (None, vec![forgotten(entry)]),
             Kind::Winner { record, entry } => {
-                let origin = text_header(headers::ORIGIN, entry.version.origin.as_str());
-                (record.value.clone(), vec![appended_at(record), origin])
+                (record.value.clone(), self.winner_headers.of(record, &entry.version.origin))
             }
             Kind::Forgetting { entry } => (None, vec![forgotten(entry)]),
             Kind::Reassertion { .. } | Kind::Plain { .. } => return,
