@@ -13,7 +13,7 @@ use driftless::port::vector::{RowBatch, StoreError, StoreReply, StoreRequest, St
 use driftless::record::collection::{CollectionSpec, Collections, IdKind, IndexKind, Metric, physical_name};
 use driftless::testing::conformance::generations;
 use driftless::testing::conformance::vector::{Factory, Row, run};
-use milvus::v2::prelude::{ClientV2, ConnectConfig, ReleaseCollectionRequest};
+use milvus::v2::prelude::{ClientV2, ConnectConfig, InsertRequest, ReleaseCollectionRequest};
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -302,6 +302,32 @@ fn an_unloaded_collection_is_unavailable_to_reads_until_it_is_loaded_again() {
     milvus.runtime.block_on(milvus.admin().prepare(&collections)).expect("loaded");
     let Ok(StoreReply::ReadBack(found)) = client.call(read_back()) else { panic!("not read back") };
     assert_eq!(found.len(), 10);
+}
+
+/// As it is left behind where Milvus has lost the delete in an upsert; `insert` asks nobody whether a row is there.
+#[test]
+fn the_older_of_two_rows_of_one_id_is_found_and_goes_with_the_next_write() {
+    let Some(milvus) = Milvus::from_environment() else { return };
+    let spec = spec("twins", 4);
+    let mut client = milvus.open(vec![spec.clone()]);
+    client.write(rows(0..10, 4, 7)).expect("acknowledged");
+    let twin = |id: i64| serde_json::json!({"id": id, "vector": [9.0, 9.0, 9.0, 9.0], "_hlc": 3, "_origin": "us", "_seq": 1});
+    milvus.runtime.block_on(async {
+        let sdk = ClientV2::new(&ConnectConfig::new().uri(&milvus.settings.uri)).await.expect("Milvus is reached");
+        let request = InsertRequest::builder().collection_name(&spec.name).rows(vec![twin(2), twin(5)]).build();
+        sdk.insert(request.expect("a request")).await.expect("inserted");
+    });
+    let stamps = |client: &mut Client| {
+        let expected = rows(0..10, 4, 7);
+        let expected = expected.ids.into_iter().zip(expected.versions).collect();
+        let Ok(StoreReply::ReadBack(found)) = client.call(StoreRequest::Compare(expected)) else { panic!("not compared") };
+        assert_eq!(found.len(), 10);
+        let stamps = found.into_iter().map(|stored| (stored.id, stored.version.expect("all have one").hlc.0));
+        stamps.filter(|(_, stamp)| *stamp != 7).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(stamps(&mut client), BTreeMap::from([(VectorId::Int(2), 3), (VectorId::Int(5), 3)]));
+    client.write(rows(0..10, 4, 7)).expect("acknowledged");
+    assert_eq!(stamps(&mut client), BTreeMap::new());
 }
 
 /// f47, and the bad case of a stopped server: every write is answered within its deadline, nothing that was

@@ -90,7 +90,7 @@ impl SteadyTask {
                     _ => &mut self.versions_next,
                 };
                 let offset = if token.purpose == Purpose::Heartbeat { 0 } else { std::mem::replace(next, *next + 1) };
-                self.task.appended(token, Ok(offset), &mut self.commands).expect("the append was taken");
+                self.task.appended(token, Ok(offset), self.now, &mut self.commands).expect("the append was taken");
             }
             Command::Store { request: StoreRequest::Write(_), token, .. } => {
                 let reply = Ok(StoreReply::Written { written_at: 1 });

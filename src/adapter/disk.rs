@@ -17,6 +17,7 @@ mod lock;
 mod store;
 mod tables;
 mod writer;
+mod written;
 
 #[cfg(test)]
 mod tests;

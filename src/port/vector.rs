@@ -56,6 +56,9 @@ pub enum StoreRequest {
     Write(Arc<RowBatch>),
     /// The versions held for these ids now, read with strong consistency; ids not there are left out.
     ReadBack(Vec<VectorId>),
+    /// Read back likewise, to be compared with these versions: of an id that the store shows two rows of, the one that
+    /// is of another version. (Milvus may lose the delete in an upsert: its issues 31548 and 38947.)
+    Compare(Vec<(VectorId, Version)>),
     /// The versions of a part of the collection, read with strong consistency: of about `limit` rows, a store may
     /// give more or fewer. `after` is the last page's `next`. Rows written while pages are read may be missed.
     Scan { after: Option<VectorId>, limit: usize },

@@ -147,9 +147,9 @@ pub enum Question {
 }
 
 impl Question {
-    pub fn ids(&self) -> Vec<VectorId> {
+    pub fn asked(&self) -> &[(VectorId, Version)] {
         let (Question::Entries(asked) | Question::Strangers(asked)) = self;
-        asked.iter().map(|(id, _)| id.clone()).collect()
+        asked
     }
 }
 

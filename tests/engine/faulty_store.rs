@@ -116,7 +116,7 @@ impl VectorStore for FaultyStore {
                 line.in_flight += 1;
                 line.in_flight_max = line.in_flight_max.max(line.in_flight);
             }
-            StoreRequest::ReadBack(_) => line.read_backs += 1,
+            StoreRequest::ReadBack(_) | StoreRequest::Compare(_) => line.read_backs += 1,
             StoreRequest::Scan { .. } => line.scans += 1,
         }
         line.pending.push_back((collection, request, token));

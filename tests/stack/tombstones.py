@@ -20,6 +20,7 @@ from lib.cluster import PARTITIONS
 from lib.commands import command
 from lib.oracle import Oracle, Schemas
 from lib.rawlog import CDC_TOPIC, mirror_of
+from lib.scrubbing import wait_scrubbed
 from lib.wire import CollectionSpec
 from lib.writer import Writer
 
@@ -189,28 +190,13 @@ def kept(worker):
 
 def verify(tap, cluster, logs, when):
     """After the scrubber has gone round: a row that only a store believes in would be in Milvus by then."""
-    wait_scrubbed(tap, cluster, when)
+    tap.check(f"{when}: the scrubber has gone round", wait_scrubbed(cluster, SCRUBBED_SECONDS_MAX))
     schemas = Schemas({region.name: region.registry for region in cluster.regions.values()})
     expected = Oracle(cluster.collections, schemas).expect(logs["us"]).rows[SPEC.name]
     if len(expected) < ROWS - DELETED:
         raise RuntimeError(f"the oracle expects {len(expected)} rows")
     for region in cluster.regions:
         tap.check(f"{when}: {region} holds exactly the rows that were not deleted", verifier.compare_rows(region, SPEC, expected))
-
-
-def wait_scrubbed(tap, cluster, when):
-    """Two passes of each task, begun and ended from now on."""
-    began = {worker: passes(worker) for worker in cluster.workers.values()}
-
-    def missing():
-        return [worker.name for worker, before in began.items() if passes(worker) < before + 2]
-
-    tap.check(f"{when}: the scrubber has gone round", until(SCRUBBED_SECONDS_MAX, missing))
-
-
-def passes(worker):
-    """Whole passes through the entries of the task that has fewest."""
-    return min((task["scrub"]["passes"] for task in worker.tasks() if task.get("scrub")), default=0)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pymilvus import Collection, utility
 
 from lib import rawlog, scenario, settling, verifier, wire
 from lib.oracle import Oracle, Schemas
+from lib.scrubbing import wait_scrubbed
 from lib.wire import CollectionSpec
 
 SPEC = CollectionSpec("undo_products", "uuid", 32, "l2")
@@ -32,6 +33,8 @@ SEED = 20_240_611
 SETTLE_SECONDS = 120 + OVERWRITTEN // 200
 COMMAND_SECONDS = 300 + OVERWRITTEN // 50
 PACE_SECONDS = 0.01  # between two changes of the region that goes on
+SCRUB_PERIOD = "4m"  # of a million rows
+SCRUBBED_SECONDS_MAX = 600
 SAMPLE_ROWS = 200  # that the reader asks for, again and again
 
 
@@ -273,18 +276,34 @@ def compare(tap, cluster, logs, undone, when):
     """Milvus against the raw topics: as if what is undone had never been written. A row's version is the roll-back's
     where it was put back, so vectors and metadata are what is compared."""
     schemas = Schemas({region.name: region.registry for region in cluster.regions.values()})
-    for region in cluster.regions.values():
+    expected = {}
+    for region in cluster.regions:
         oracle = Oracle(cluster.collections, schemas)
-        expected = oracle.expect(Without(logs[region.name], oracle, undone)).rows[SPEC.name]
-        physical = alias_of(region.name)
-        actual = verifier.read_rows(Collection(physical, using=region.name), SPEC)
-        differences = [f"{key} is missing" for key in expected.keys() - actual.keys()]
-        differences += [f"{key} should not be there" for key in actual.keys() - expected.keys()]
-        for key in expected.keys() & actual.keys():
-            wanted, found = expected[key], actual[key]
-            if (wanted.vector, wanted.metadata) != (found.vector, found.metadata):
-                differences.append(f"{key} holds deploy {found.metadata.get('deploy')}, expected {wanted.metadata.get('deploy')}")
-        tap.check(f"Milvus {region.name} holds exactly what it should {when} ({len(expected)} rows)", sorted(differences))
+        expected[region] = oracle.expect(Without(logs[region], oracle, undone)).rows[SPEC.name]
+    lost = sum(len(differences(region, rows)) for region, rows in expected.items())
+    if lost:
+        # Starved, Milvus 2.3 acknowledges an upsert and goes on showing the row's older self beside the new one.
+        tap.note(f"{lost} rows are not what was acknowledged: the scrubber's work")
+        began = time.monotonic()
+        tap.check(f"the scrubber has gone round {when}", wait_scrubbed(cluster, SCRUBBED_SECONDS_MAX))
+        tap.note(f"twice, in {time.monotonic() - began:.0f} s")
+    for region, rows in expected.items():
+        tap.check(f"Milvus {region} holds exactly what it should {when} ({len(rows)} rows)", differences(region, rows))
+
+
+def differences(region, expected):
+    collection = Collection(alias_of(region), using=region)
+    actual = verifier.read_rows(collection, SPEC)
+    found = [f"{key} is missing" for key in expected.keys() - actual.keys()]
+    found += [f"{key} should not be there" for key in actual.keys() - expected.keys()]
+    for key in expected.keys() & actual.keys():
+        wanted, row = expected[key], actual[key]
+        if (wanted.vector, wanted.metadata) != (row.vector, row.metadata):
+            found.append(f"{key} holds deploy {row.metadata.get('deploy')}, expected {wanted.metadata.get('deploy')}")
+    count = collection.query("", output_fields=["count(*)"], consistency_level="Strong")[0]["count(*)"]
+    if count > len(actual):
+        found += ["a row is there twice"] * (count - len(actual))
+    return sorted(found)
 
 
 class Without:
@@ -311,4 +330,4 @@ class Without:
 
 
 if __name__ == "__main__":
-    scenario.run("undo", [SPEC], {"us": 1, "eu": 1}, undo)
+    scenario.run("undo", [SPEC], {"us": 1, "eu": 1}, undo, [f'[scrub]\nperiod = "{SCRUB_PERIOD}"'])

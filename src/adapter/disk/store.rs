@@ -10,6 +10,7 @@
 use super::bytes::{ENTRIES, Known, Mark, State, decode_key, encode_key};
 use super::tables::{ENGINE_BYTES, Tables};
 use super::writer::{Batch, Work, Writer};
+use super::written::Written;
 use crate::base::error::{Error, Result};
 use crate::base::ids::{CollectionId, RowKey, TaskId, VectorId};
 use crate::base::time::UnixMs;
@@ -50,8 +51,8 @@ pub(super) struct DiskStore {
     /// A position was told that is not in a batch yet.
     told: bool,
     /// It was new, and has not caught up: nothing has gone through the journal, which is older than every table made
-    /// since and would be read as if it were newer.
-    filling: bool,
+    /// since and would be read as if it were newer. The keys are those of all batches so far and of what is pending.
+    filling: Option<Written>,
     /// Why it can't be used any more. The first one stays.
     fault: OnceCell<String>,
 }
@@ -66,7 +67,7 @@ impl DiskStore {
     /// Of empty tables.
     pub fn start_filling(tables: Tables, of: &StoreOf, state: State) -> Result<Self> {
         let mut store = Self::start(tables, of, state)?;
-        store.filling = true;
+        store.filling = Some(Written::new());
         Ok(store)
     }
 
@@ -81,7 +82,7 @@ impl DiskStore {
             in_flight: Arc::default(),
             state,
             told: false,
-            filling: false,
+            filling: None,
             fault: OnceCell::new(),
         }
     }
@@ -90,6 +91,7 @@ impl DiskStore {
         let not_written = self.pending.get(key).or_else(|| self.in_flight.get(key));
         match not_written {
             Some(pending) => Some(pending.known.clone()),
+            None if self.filling.as_ref().is_some_and(|written| !written.may_hold(key)) => None,
             None => self.read(&encode_key(key)),
         }
     }
@@ -119,7 +121,13 @@ impl DiskStore {
         }
         let stale = before.as_ref().and_then(Known::mark);
         self.pending.insert(key.clone(), Pending { known, stale });
-        let max = if self.filling { FILLING_MAX } else { PENDING_MAX };
+        let max = match &mut self.filling {
+            Some(written) => {
+                written.add(key);
+                FILLING_MAX
+            }
+            None => PENDING_MAX,
+        };
         if self.pending.len() >= max && self.is_placed() {
             self.wait_for_writer();
             self.write();
@@ -155,7 +163,12 @@ impl DiskStore {
         self.in_flight = Arc::new(std::mem::take(&mut self.pending));
         self.told = false;
         let expired = UnixMs(self.state.at_ms).minus(self.horizon);
-        self.writer.write(Work { batch: self.in_flight.clone(), state: self.state.clone(), expired, bulk: self.filling });
+        self.writer.write(Work {
+            batch: self.in_flight.clone(),
+            state: self.state.clone(),
+            expired,
+            bulk: self.filling.is_some(),
+        });
     }
 
     /// A write went wrong: the tables are as they were some batches ago, which is a state to start from.
@@ -287,7 +300,8 @@ impl VersionStore for DiskStore {
     }
 
     fn memory_bytes(&self) -> usize {
-        ENGINE_BYTES + (self.pending.len() + self.in_flight.len()) * PENDING_BYTES
+        let filter_bytes = self.filling.as_ref().map_or(0, Written::memory_bytes);
+        ENGINE_BYTES + filter_bytes + (self.pending.len() + self.in_flight.len()) * PENDING_BYTES
     }
 
     fn disk_bytes(&self) -> u64 {
@@ -355,7 +369,7 @@ impl VersionStore for DiskStore {
             Some(Err(reason)) => self.fail(reason),
             None => {}
         }
-        if !self.writer.is_busy() && !self.filling {
+        if !self.writer.is_busy() && self.filling.is_none() {
             self.write();
         }
         self.check()
@@ -369,14 +383,14 @@ impl VersionStore for DiskStore {
     }
 
     fn caught_up(&mut self) {
-        if !self.filling {
+        if self.filling.is_none() {
             return;
         }
         if self.told {
             self.wait_for_writer();
             self.write();
         }
-        self.filling = false;
+        self.filling = None;
     }
 
     fn activate(&mut self) {

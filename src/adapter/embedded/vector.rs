@@ -112,6 +112,10 @@ impl Database {
                 Ok(StoreReply::Written { written_at: *written_at })
             }
             StoreRequest::ReadBack(ids) => Ok(StoreReply::ReadBack(read_back(ids, rows))),
+            StoreRequest::Compare(expected) => {
+                let ids: Vec<VectorId> = expected.iter().map(|(id, _)| id.clone()).collect();
+                Ok(StoreReply::ReadBack(read_back(&ids, rows)))
+            }
             StoreRequest::Scan { after, limit } => Ok(StoreReply::Scanned(page(after.as_ref(), *limit, rows))),
         }
     }

@@ -74,20 +74,26 @@ async fn carry_out(
         },
         StoreRequest::ReadBack(ids) => {
             let reading = read::versions_of(service, spec, &ids, read::Freshness::Strong);
-            let outcome = match tokio::time::timeout(deadline, reading).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(StoreError::Unavailable(format!("{} not read within {deadline:?}", spec.name))),
-            };
-            outcome.map(StoreReply::ReadBack)
+            in_time(reading, spec, deadline).await.map(StoreReply::ReadBack)
+        }
+        StoreRequest::Compare(expected) => {
+            in_time(read::compared(service, spec, &expected), spec, deadline).await.map(StoreReply::ReadBack)
         }
         StoreRequest::Scan { after, limit } => {
             let reading = read::page(service, spec, after.as_ref(), limit);
-            match tokio::time::timeout(deadline, reading).await {
-                Ok(outcome) => outcome.map(StoreReply::Scanned),
-                Err(_) => Err(StoreError::Unavailable(format!("no page of {} within {deadline:?}", spec.name))),
-            }
+            in_time(reading, spec, deadline).await.map(StoreReply::Scanned)
         }
     }
+}
+
+/// A read's answer, or that there was none.
+async fn in_time<T>(
+    reading: impl Future<Output = Result<T, StoreError>>,
+    spec: &CollectionSpec,
+    deadline: Duration,
+) -> Result<T, StoreError> {
+    let unread = |_| Err(StoreError::Unavailable(format!("{} not read within {deadline:?}", spec.name)));
+    tokio::time::timeout(deadline, reading).await.unwrap_or_else(unread)
 }
 
 /// Upserts and deletes side by side: a row key occurs in one of them only.

@@ -18,7 +18,10 @@ use crate::store::progress::Gap;
 use crate::store::row_key;
 use crate::task::repair_topic::{self, Mark};
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
+/// How long a region without a worker is hoped to have one.
+const START_WAIT: Duration = Duration::from_secs(10);
 /// Rounds after which what is still left is told rather than tried again.
 const ROUNDS_MAX: u32 = 5;
 /// Records and bytes that are appended before their acknowledgements are waited for.
@@ -70,6 +73,7 @@ impl Resync<'_> {
         };
         let bytes = self.there.bytes;
         pair.here.read_on(&mut self.here, &mut |records| work.advance(records))?;
+        self.await_start(&mut pair, work)?;
         pair.there.read_on(&mut self.there, &mut |records| work.advance(records))?;
         report.bytes_compared += self.there.bytes - bytes;
         outlook.compared();
@@ -106,6 +110,20 @@ impl Resync<'_> {
         report.left.push(format!(
             "partition {partition}: after {ROUNDS_MAX} rounds there is still something that this region does not take: look at its dead letters"
         ));
+        Ok(())
+    }
+
+    /// A worker that is ready is about to write its first progress record.
+    fn await_start(&mut self, pair: &mut Pair, work: &mut Work<'_>) -> Result<()> {
+        if pair.here.progress().is_ok() {
+            return Ok(());
+        }
+        let what = format!("partition {}: waiting for its worker here to begin", pair.partition);
+        let (here, place) = (&mut pair.here, &mut self.here);
+        work.wait_until(&what, START_WAIT, || {
+            here.read_on(place, &mut |_| Ok(()))?;
+            Ok(here.progress().is_ok())
+        })?;
         Ok(())
     }
 

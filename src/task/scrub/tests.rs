@@ -84,7 +84,7 @@ fn a_pass_asks_for_every_entry_once_at_the_pace_of_the_period() {
         assert_eq!(scrub.next_collection(now), Some(CollectionId(0)));
         let question = scrub.ask(&store, now, |id| *id == VectorId::Int(3)).expect("entries");
         assert!(scrub.due().is_none() && scrub.next_collection(at(1 << 40)).is_none(), "one request at a time");
-        asked.extend(question.ids());
+        asked.extend(question.asked().iter().map(|(id, _)| id.clone()));
         requests += 1;
         let reading = scrub.reading().expect("it was asked");
         scrub.judged(&reading, 2_500, now);
@@ -103,7 +103,7 @@ fn a_page_without_an_answer_is_asked_for_again_later_and_later() {
     let mut now = 0;
     for wait in [1_000, 2_000, 4_000] {
         assert!(scrub.next_collection(at(now)).is_some());
-        assert_eq!(scrub.ask(&store, at(now), |_| false).map(|question| question.ids().len()), Some(5));
+        assert_eq!(scrub.ask(&store, at(now), |_| false).map(|question| question.asked().len()), Some(5));
         scrub.failed(at(now));
         assert_eq!(scrub.due(), Some(Duration::from_millis(now + wait)));
         now += wait;

@@ -182,9 +182,7 @@ impl StreamTask {
         let (value, headers) = match &item.kind {
             // Forgotten at a peer: the version is all that is known of it.
             Kind::Winner { record, entry } if record.value.is_none() => (None, vec![forgotten(entry)]),
-            Kind::Winner { record, entry } => {
-                (record.value.clone(), self.winner_headers.of(record, &entry.version.origin))
-            }
+            Kind::Winner { record, entry } => (record.value.clone(), self.winner_headers.of(record, &entry.version.origin)),
             Kind::Forgetting { entry } => (None, vec![forgotten(entry)]),
             Kind::Reassertion { .. } | Kind::Plain { .. } => return,
         };

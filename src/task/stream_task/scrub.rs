@@ -33,7 +33,7 @@ impl StreamTask {
         };
         let Some(question) = self.scrub.ask(self.store.as_ref(), now, under_way) else { return };
         let token = self.token(Purpose::Scrub, u32::from(collection.0));
-        commands.push_back(Command::Store { collection, request: StoreRequest::ReadBack(question.ids()), token });
+        commands.push_back(Command::Store { collection, request: StoreRequest::Compare(question.asked().to_vec()), token });
     }
 
     pub(super) fn read_for_scrub(&mut self, from: i64, until: i64, commands: &mut Commands) {

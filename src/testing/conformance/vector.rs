@@ -149,6 +149,14 @@ impl<F: Factory> Subject<'_, F> {
         };
         found.sort_by(|one, other| one.id.cmp(&other.id));
         assert_eq!(found, stored(&written));
+        let mut expected: Vec<(VectorId, Version)> = here.iter().cloned().zip(written.versions.iter().cloned()).collect();
+        expected.extend(absent.into_iter().map(|id| (id, written.versions[0].clone())));
+        expected[0].1.hlc.0 += 1;
+        let Ok(StoreReply::ReadBack(mut found)) = self.call(collection, StoreRequest::Compare(expected)) else {
+            panic!("the ids are not read back to be compared")
+        };
+        found.sort_by(|one, other| one.id.cmp(&other.id));
+        assert_eq!(found, stored(&written), "whatever they are compared with");
         let nothing = self.call(collection, StoreRequest::ReadBack(Vec::new()));
         assert_eq!(nothing, Ok(StoreReply::ReadBack(Vec::new())));
         self.clear(collection);
