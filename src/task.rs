@@ -24,4 +24,4 @@ pub mod settings;
 pub mod settlement;
 pub mod skew;
 pub mod stream_task;
-pub(crate) mod winner_headers;
+pub(crate) mod winner_bytes;

@@ -307,7 +307,8 @@ fn a_topic_takes_more_than_a_copy_may_have_and_a_copy_of_the_largest_record_is_t
 
     let to = TopicPartition::new(copies, 0);
     let detail = ("driftless.detail".into(), Some(vec![b'x'; 4 << 10].into()));
-    let largest = Append { to: to.clone(), key: None, value: Some(vec![0; RECORD_BYTES_MAX].into()), headers: vec![detail] };
+    let largest =
+        Append { to: to.clone(), key: None, value: Some(vec![0; RECORD_BYTES_MAX].into()), headers: vec![detail].into() };
     let mut appender = real.appender();
     appender.append(largest, 1).unwrap();
     let mut acks = Vec::new();

@@ -78,7 +78,7 @@ impl Tap {
 impl Appender for Tap {
     fn append(&mut self, append: Append, token: u64) -> Result<(), AppendRefused> {
         let Some(kind) = self.kind(&append) else { return self.inner.append(append, token) };
-        let (key, headers) = (append.key.clone(), append.headers.clone());
+        let (key, headers) = (append.key.clone(), append.headers.to_vec());
         self.inner.append(append, token)?;
         if self.ear.queue.try_send(Heard { kind, region: self.region.clone(), key, headers }).is_err() {
             self.ear.missed.fetch_add(1, Ordering::Relaxed);

@@ -129,7 +129,7 @@ struct Moody {
 impl Appender for Moody {
     fn append(&mut self, append: Append, _: u64) -> Result<(), AppendRefused> {
         self.refuse = !self.refuse;
-        if self.refuse { Err(AppendRefused::QueueFull(append)) } else { Ok(()) }
+        if self.refuse { Err(AppendRefused::QueueFull(append.into())) } else { Ok(()) }
     }
 
     fn poll_acks(&mut self, _: &mut Vec<Ack>) {}
@@ -145,7 +145,8 @@ fn dead_letter(topic: &str) -> Append {
             header(headers::REASON, "the producer's own"),
             header(headers::REASON, "bad-id"),
             header(headers::OFFSET, "9"),
-        ],
+        ]
+        .into(),
     }
 }
 

@@ -45,7 +45,7 @@ impl<'a> AppendStream<'a> {
                     self.sent += 1;
                     return self.take_acks();
                 }
-                Err(AppendRefused::QueueFull(append)) => waiting = append,
+                Err(AppendRefused::QueueFull(append)) => waiting = *append,
                 Err(AppendRefused::Failed(error)) => return Err(self.partly(error)),
             }
             let before = self.answered;
@@ -93,6 +93,7 @@ impl<'a> AppendStream<'a> {
 mod tests {
     use super::*;
     use crate::base::ids::TopicPartition;
+    use crate::record::raw::Headers;
     use std::sync::mpsc;
     use std::time::Duration;
 
@@ -126,7 +127,7 @@ mod tests {
         thread::spawn(move || {
             let mut appender = Failing::default();
             let mut stream = AppendStream::new(&mut appender);
-            let append = || Append { to: TopicPartition::new("t", 0), key: None, value: None, headers: Vec::new() };
+            let append = || Append { to: TopicPartition::new("t", 0), key: None, value: None, headers: Headers::new() };
             let pushed = [stream.push(append()).is_ok(), stream.push(append()).is_ok()];
             thread::current().unpark();
             let finished = stream.finish();

@@ -138,7 +138,7 @@ impl Scribe {
             to: TopicPartition::new(history.names.local(shard), partition),
             key: Some(id.into()),
             value: Some(frame(self.schema_id, &content).into()),
-            headers: vec![back_to],
+            headers: vec![back_to].into(),
         }
     }
 }

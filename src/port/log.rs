@@ -6,7 +6,7 @@
 use crate::base::error::{Error, Result};
 use crate::base::ids::{TopicId, TopicPartition};
 use crate::base::time::UnixMs;
-use crate::record::raw::{RawHeader, RawRecord};
+use crate::record::raw::{Headers, RawRecord};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ pub struct Append {
     pub to: TopicPartition,
     pub key: Option<Bytes>,
     pub value: Option<Bytes>,
-    pub headers: Vec<RawHeader>,
+    pub headers: Headers,
 }
 
 /// The fate of an append: its offset, or why it failed. Acks of one partition come in append order.
@@ -80,7 +80,7 @@ pub struct Ack {
 #[derive(Debug)]
 pub enum AppendRefused {
     /// The bounded queue is full: poll for acks and offer it again.
-    QueueFull(Append),
+    QueueFull(Box<Append>),
     Failed(Error),
 }
 

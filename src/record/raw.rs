@@ -2,10 +2,14 @@
 
 use crate::base::time::UnixMs;
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// One message header; `None` is Kafka's null value.
 pub type RawHeader = (Arc<str>, Option<Bytes>);
+
+/// What a record is appended with; up to two are kept in place.
+pub type Headers = SmallVec<[RawHeader; 2]>;
 
 /// A message with its coordinates. Cloning copies no bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use crate::base::ids::Region;
 use crate::merge::hlc::Hlc;
 use crate::merge::version::{ContentHash, Version};
+use bytes::{BufMut, BytesMut};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -43,15 +44,22 @@ impl Entry {
     /// Format 1: `1, flags, hlc, sequence, content hash, vector offset` (big-endian 64-bit), then the
     /// origin's bytes to the end.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(FIXED_BYTES + self.version.origin.as_str().len());
-        bytes.push(FORMAT);
-        bytes.push(if self.tombstone { FLAG_TOMBSTONE } else { 0 } | if self.refused { FLAG_REFUSED } else { 0 });
-        bytes.extend_from_slice(&self.version.hlc.0.to_be_bytes());
-        bytes.extend_from_slice(&self.version.sequence.to_be_bytes());
-        bytes.extend_from_slice(&self.content_hash.0.to_be_bytes());
-        bytes.extend_from_slice(&self.vector_offset.to_be_bytes());
-        bytes.extend_from_slice(self.version.origin.as_str().as_bytes());
-        bytes
+        let mut bytes = BytesMut::new();
+        self.put(&mut bytes);
+        bytes.into()
+    }
+
+    /// The same behind what is there already.
+    pub fn put(&self, bytes: &mut BytesMut) {
+        let origin = self.version.origin.as_str().as_bytes();
+        bytes.reserve(FIXED_BYTES + origin.len());
+        bytes.put_u8(FORMAT);
+        bytes.put_u8(if self.tombstone { FLAG_TOMBSTONE } else { 0 } | if self.refused { FLAG_REFUSED } else { 0 });
+        bytes.put_u64(self.version.hlc.0);
+        bytes.put_u64(self.version.sequence);
+        bytes.put_u64(self.content_hash.0);
+        bytes.put_i64(self.vector_offset);
+        bytes.put_slice(origin);
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {

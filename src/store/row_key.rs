@@ -2,10 +2,10 @@
 //! hold no zero byte, so the first one ends the name whatever the id holds; and a key without one, such as
 //! the progress record's, is no row key.
 
-use crate::base::ids::{CollectionId, RowKey};
+use crate::base::ids::{CollectionId, ID_TEXT_BYTES, RowKey};
 use crate::record::collection::Collections;
 use crate::record::id::{WrittenId, parse_id};
-use std::io::Write;
+use bytes::{BufMut, BytesMut};
 
 const SEPARATOR: u8 = 0;
 
@@ -25,12 +25,20 @@ pub enum RowKeyError {
 }
 
 pub fn encode(key: &RowKey, collections: &Collections) -> Vec<u8> {
+    let mut bytes = BytesMut::new();
+    put(key, collections, &mut bytes);
+    bytes.into()
+}
+
+/// The same behind what is there already.
+pub fn put(key: &RowKey, collections: &Collections, bytes: &mut BytesMut) {
     let name = &collections.get(key.collection).name;
-    let mut bytes = Vec::with_capacity(name.len() + 1 + 36);
-    bytes.extend_from_slice(name.as_bytes());
-    bytes.push(SEPARATOR);
-    write!(bytes, "{}", key.id).expect("memory takes every write");
-    bytes
+    let mut buffer = [0; ID_TEXT_BYTES];
+    let id = key.id.text(&mut buffer);
+    bytes.reserve(name.len() + 1 + id.len());
+    bytes.put_slice(name.as_bytes());
+    bytes.put_u8(SEPARATOR);
+    bytes.put_slice(id.as_bytes());
 }
 
 pub fn parse(bytes: &[u8], collections: &Collections) -> Result<RowKey, RowKeyError> {

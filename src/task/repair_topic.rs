@@ -17,7 +17,7 @@ use crate::record::change::{BodyEncoding, Change, EncodedBody, Op};
 use crate::record::collection::Collections;
 use crate::record::decode::{Decoded, decode};
 use crate::record::headers;
-use crate::record::raw::{RawHeader, RawRecord};
+use crate::record::raw::{Headers, RawHeader, RawRecord};
 use crate::record::reason::{Reason, Rejection};
 use crate::record::schema::SchemaSource;
 use crate::store::entry::{FORGOTTEN_HEADER, parse_version_text, version_text};
@@ -58,7 +58,7 @@ impl Mark {
     pub fn append(&self, to: &TopicPartition) -> Append {
         let mut value = vec![FORMAT];
         serde_json::to_writer(&mut value, self).expect("numbers and text have a JSON form");
-        Append { to: to.clone(), key: Some(MARK_KEY.into()), value: Some(value.into()), headers: Vec::new() }
+        Append { to: to.clone(), key: Some(MARK_KEY.into()), value: Some(value.into()), headers: Headers::new() }
     }
 
     /// `None`: the record is none.
@@ -81,13 +81,13 @@ pub fn change(to: &TopicPartition, record: &RawRecord, version: &Version) -> App
     }
     let appended_at = record.header_text(headers::APPENDED_AT).map_or_else(|| record.appended_at.to_string(), str::to_owned);
     let headers = vec![header(headers::ORIGIN, version.origin.to_string()), header(headers::APPENDED_AT, appended_at)];
-    Append { to: to.clone(), key: record.key.clone(), value: record.value.clone(), headers }
+    Append { to: to.clone(), key: record.key.clone(), value: record.value.clone(), headers: headers.into() }
 }
 
 /// The peer knows nothing of the key up to `version`: what is older here was deleted there.
 pub fn forgotten(to: &TopicPartition, key: Option<Bytes>, version: &Version) -> Append {
     let headers = vec![header(FORGOTTEN_HEADER, version_text(version))];
-    Append { to: to.clone(), key, value: None, headers }
+    Append { to: to.clone(), key, value: None, headers: headers.into() }
 }
 
 fn header(name: &'static str, text: String) -> RawHeader {
@@ -163,7 +163,7 @@ mod tests {
             appended_at: UnixMs(9),
             key: append.key,
             value: append.value,
-            headers: append.headers,
+            headers: append.headers.into_vec(),
         }
     }
 

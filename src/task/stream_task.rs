@@ -48,7 +48,7 @@ use crate::task::scrub::Scrub;
 use crate::task::settings::{TaskSettings, TaskTopics};
 use crate::task::settlement::{Mark, Place, Settlement, Ticket};
 use crate::task::skew::Skew;
-use crate::task::winner_headers::WinnerHeaders;
+use crate::task::winner_bytes::WinnerBytes;
 use crate::topology::node::{Context, Message, TaskContext};
 use commit::Committing;
 use std::sync::Arc;
@@ -141,7 +141,7 @@ pub struct StreamTask {
     group: PartitionGroup,
     store: Box<dyn VersionStore>,
     items: Items,
-    winner_headers: WinnerHeaders,
+    winner_bytes: WinnerBytes,
     lanes: Vec<Lane>,
     parking: Parking,
     /// Tickets held open by an append that is not an item's, by the id in its token.
@@ -193,7 +193,7 @@ impl StreamTask {
             sources: Vec::new(),
             store: restored.store,
             items: Items::default(),
-            winner_headers: WinnerHeaders::default(),
+            winner_bytes: WinnerBytes::default(),
             holds: Vec::new(),
             free_holds: Vec::new(),
             outstanding: 0,

@@ -46,7 +46,7 @@ impl AppendLine {
     }
 
     fn land(&self, append: Append) -> Result<i64> {
-        let message = Message { key: append.key, value: append.value, headers: append.headers, timestamp: None };
+        let message = Message { key: append.key, value: append.value, headers: append.headers.into_vec(), timestamp: None };
         self.broker.append(&append.to, message).map_err(Error::from)
     }
 
@@ -87,7 +87,7 @@ impl Appender for FaultyAppender {
     fn append(&mut self, append: Append, token: u64) -> Result<(), AppendRefused> {
         let mut line = self.0.lock().unwrap();
         if line.queued.len() + line.written.len() >= line.queue_max {
-            return Err(AppendRefused::QueueFull(append));
+            return Err(AppendRefused::QueueFull(append.into()));
         }
         if line.fuse.step() {
             line.queued.push_back((append, token));

@@ -13,7 +13,7 @@ use driftless::merge::version::Version;
 use driftless::port::log::Append;
 use driftless::record::avro::WireOp;
 use driftless::record::change::MetaValue;
-use driftless::record::raw::RawRecord;
+use driftless::record::raw::{Headers, RawRecord};
 use driftless::record::{framing, headers};
 use driftless::region::topics::REPAIR;
 use driftless::store::entry::Entry;
@@ -38,7 +38,7 @@ fn repair(world: &World, partition: i32) -> TopicPartition {
 
 fn put(world: &World, append: Append) -> i64 {
     let Append { to, key, value, headers } = append;
-    world.broker.append(&to, Message { key, value, headers, timestamp: None }).unwrap()
+    world.broker.append(&to, Message { key, value, headers: headers.into_vec(), timestamp: None }).unwrap()
 }
 
 fn version(origin: &str, ms: i64) -> Version {
@@ -183,7 +183,7 @@ fn what_is_no_repair_is_a_dead_letter_with_its_place() {
     let own = driftless::region::partitioner::partition_for_key(b"1", 2);
     let expected = [
         (1 - own, change(1 - own), "malformed"),
-        (own, Append { headers: Vec::new(), ..change(own) }, "foreign-origin"),
+        (own, Append { headers: Headers::new(), ..change(own) }, "foreign-origin"),
         (own, Append { key: Some("documents\x002".into()), ..change(own) }, "malformed"),
         (own, Append { key: Some("other\x001".into()), ..change(own) }, "unknown-collection"),
         (own, Append { value: None, ..change(own) }, "null-value"),

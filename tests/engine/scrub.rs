@@ -154,7 +154,7 @@ fn a_partition_that_lacks_records_deletes_no_stranger_and_forgets_no_tombstone_u
     let end = |filled, since| Mark::End { filled, since }.append(&TopicPartition::new(world.settings.topics.repair(0), 0));
     let put = |append: Append| {
         let Append { to, key, value, headers } = append;
-        world.broker.append(&to, Message { key, value, headers, timestamp: None }).unwrap()
+        world.broker.append(&to, Message { key, value, headers: headers.into_vec(), timestamp: None }).unwrap()
     };
     put(end(filled, BTreeMap::new()));
     run_with_peer(&world, &mut worker, 2 * TWO_PASSES_S);

@@ -26,7 +26,7 @@ impl EmbeddedAppender {
 impl Appender for EmbeddedAppender {
     fn append(&mut self, append: Append, token: u64) -> Result<(), AppendRefused> {
         if self.queued.len() + self.written.len() >= self.queue_records_max {
-            return Err(AppendRefused::QueueFull(append));
+            return Err(AppendRefused::QueueFull(append.into()));
         }
         self.queued.push_back((append, token));
         (self.wake)();
@@ -36,7 +36,7 @@ impl Appender for EmbeddedAppender {
     fn poll_acks(&mut self, acks: &mut Vec<Ack>) {
         acks.extend(self.written.drain(..));
         for (append, token) in self.queued.drain(..) {
-            let message = Message { key: append.key, value: append.value, headers: append.headers, timestamp: None };
+            let message = Message { key: append.key, value: append.value, headers: append.headers.into_vec(), timestamp: None };
             let outcome = self.broker.append(&append.to, message).map_err(Error::from);
             self.written.push_back(Ack { token, outcome });
         }

@@ -9,6 +9,7 @@ use crate::merge::version::Version;
 use crate::port::log::{Append, AppendRefused, Appender, GroupConsumer, LogEvent, LogReader, Wake};
 use crate::port::vector::{RowBatch, StoreError, StoreReply, StoreRequest, StoreResponse, VectorStore};
 use crate::record::collection::{CollectionSpec, Collections, IdKind, IndexKind, Metric};
+use crate::record::raw::Headers;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -175,7 +176,7 @@ fn a_paused_partition_keeps_its_position() {
 fn an_append_is_written_by_the_next_poll_acknowledged_by_the_one_after_and_bounded() {
     let broker = broker(&ManualClock::default());
     let mut appender = EmbeddedAppender::new(broker.clone(), 2, silent());
-    let append = |to: TopicPartition| Append { to, key: None, value: None, headers: Vec::new() };
+    let append = |to: TopicPartition| Append { to, key: None, value: None, headers: Headers::new() };
     let end = || broker.bounds(&local(0)).expect("there").end;
     appender.append(append(local(0)), 7).expect("room for two");
     appender.append(append(local(9)), 8).expect("room for two");

@@ -66,7 +66,7 @@ impl Appender for KafkaAppender {
         }
         match self.producer.send(record) {
             Ok(()) => Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Err(AppendRefused::QueueFull(append)),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Err(AppendRefused::QueueFull(append.into())),
             Err((error, _)) => Err(AppendRefused::Failed(self.failed(&append, &error))),
         }
     }
@@ -133,7 +133,12 @@ mod tests {
     fn append(bytes: usize) -> Append {
         let header = |name: &str, bytes: usize| (name.into(), Some(vec![b'x'; bytes].into()));
         let headers = vec![header("driftless.detail", 4 << 10), header("driftless.topic", 249), header("driftless.reason", 20)];
-        Append { to: TopicPartition::new("app-dead-letter", 0), key: None, value: Some(vec![0; bytes].into()), headers }
+        Append {
+            to: TopicPartition::new("app-dead-letter", 0),
+            key: None,
+            value: Some(vec![0; bytes].into()),
+            headers: headers.into(),
+        }
     }
 
     /// librdkafka judges by size before it looks for a broker.

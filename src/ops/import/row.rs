@@ -9,7 +9,7 @@ use crate::record::avro::{self, Fields, WireOp};
 use crate::record::change::Body;
 use crate::record::decode::decode_row;
 use crate::record::framing::frame;
-use crate::record::raw::RawRecord;
+use crate::record::raw::{Headers, RawRecord};
 use crate::record::schema::SchemaSource;
 use crate::region::partitioner::partition_for_key;
 use crate::store::row_key;
@@ -43,7 +43,7 @@ impl Scribe<'_> {
             to: TopicPartition::new(setting.names.local(0), partition),
             key: Some(id.into()),
             value: Some(frame(self.schema_id, &content).into()),
-            headers: Vec::new(),
+            headers: Headers::new(),
         }
     }
 }
@@ -57,7 +57,7 @@ pub fn judge(append: &Append, setting: &Setting, schemas: &mut dyn SchemaSource,
         appended_at: now,
         key: append.key.clone(),
         value: append.value.clone(),
-        headers: append.headers.clone(),
+        headers: append.headers.to_vec(),
     };
     let change = match judge_record(setting, schemas, record, &setting.region) {
         Ok(Judged::Admitted(change)) => change,

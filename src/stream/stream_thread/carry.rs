@@ -24,7 +24,7 @@ impl StreamThread {
                 Command::Append(append, token) => match self.ports.appender.append(append, token.pack()) {
                     Ok(()) => worked = true,
                     Err(AppendRefused::QueueFull(append)) => {
-                        self.commands.push_front(Command::Append(append, token));
+                        self.commands.push_front(Command::Append(*append, token));
                         break;
                     }
                     Err(AppendRefused::Failed(error)) => {

@@ -7,6 +7,7 @@ use crate::base::time::{Now, UnixMs};
 use crate::merge::hlc::Hlc;
 use crate::merge::version::Version;
 use crate::processor::admit::EARLY_MS_MAX;
+use crate::record::raw::Headers;
 use crate::store::progress::{ConfirmedPlace, Gap, PROGRESS_KEY, Progress, SourceProgress};
 use crate::store::{Applied, Position};
 use crate::task::command::{Command, Commands, Purpose};
@@ -155,7 +156,7 @@ impl StreamTask {
         self.committing.next_commit = now.monotonic + self.settings.commit_interval;
         self.committing.appended = Some(said);
         let to = self.topics.versions_changelog.clone();
-        self.append(&to, Some(PROGRESS_KEY.into()), Some(value.into()), Vec::new(), Purpose::Progress, 0, commands);
+        self.append(&to, Some(PROGRESS_KEY.into()), Some(value.into()), Headers::new(), Purpose::Progress, 0, commands);
     }
 
     /// The log has acknowledged a progress record at `offset`. What was appended before it is acknowledged too, so the

@@ -6,12 +6,11 @@ use crate::base::time::Now;
 use crate::port::log::Append;
 use crate::record::change::{Change, Op};
 use crate::record::headers;
-use crate::record::raw::{RawHeader, RawRecord};
+use crate::record::raw::{Headers, RawHeader, RawRecord};
 use crate::record::reason::{Reason, Rejection};
 use crate::record::size::without_value;
 use crate::region::partitioner::partition_for_key;
 use crate::store::entry::{Entry, version_text};
-use crate::store::row_key;
 use crate::task::command::{Command, Commands, Purpose};
 use crate::task::graph::NodeEffect;
 use crate::task::items::{Item, ItemId, Kind, Write};
@@ -142,7 +141,7 @@ impl StreamTask {
         let partition = partition_for_key(id.as_bytes(), self.context.partitions);
         let to = TopicPartition::new(self.topics.local.topic.clone(), partition);
         let hold = self.hold(ticket);
-        self.append(&to, Some(id.into()), record.value.clone(), record.headers.clone(), Purpose::Hold, hold, commands);
+        self.append(&to, Some(id.into()), record.value.clone(), record.headers.clone().into(), Purpose::Hold, hold, commands);
     }
 
     /// Appends the record's own bytes and headers, with ours behind them.
@@ -157,7 +156,7 @@ impl StreamTask {
         let mut headers = record.headers.clone();
         headers.extend(ours);
         let hold = self.hold(ticket);
-        self.append(&to, record.key.clone(), record.value.clone(), headers, Purpose::Hold, hold, commands);
+        self.append(&to, record.key.clone(), record.value.clone(), headers.into(), Purpose::Hold, hold, commands);
     }
 
     /// Keeps the ticket open until the append with this id is acknowledged.
@@ -178,29 +177,29 @@ impl StreamTask {
     /// First of the two appends of a winner: its change, bytes unchanged.
     pub(super) fn append_vector(&mut self, id: ItemId, commands: &mut Commands) {
         let item = self.items.get(id);
-        let key = row_key::encode(&item.key, &self.context.collections);
         let (value, headers) = match &item.kind {
             // Forgotten at a peer: the version is all that is known of it.
-            Kind::Winner { record, entry } if record.value.is_none() => (None, vec![forgotten(entry)]),
-            Kind::Winner { record, entry } => (record.value.clone(), self.winner_headers.of(record, &entry.version.origin)),
-            Kind::Forgetting { entry } => (None, vec![forgotten(entry)]),
+            Kind::Winner { record, entry } if record.value.is_none() => (None, smallvec![forgotten(entry)]),
+            Kind::Winner { record, entry } => (record.value.clone(), self.winner_bytes.headers(record, &entry.version.origin)),
+            Kind::Forgetting { entry } => (None, smallvec![forgotten(entry)]),
             Kind::Reassertion { .. } | Kind::Plain { .. } => return,
         };
+        let key = self.winner_bytes.key(&item.key, &self.context.collections);
         let to = self.topics.vectors_changelog.clone();
-        self.append(&to, Some(key.into()), value, headers, Purpose::Vector, id, commands);
+        self.append(&to, Some(key), value, headers, Purpose::Vector, id, commands);
     }
 
     /// Second: its entry, which carries the offset of the first.
     pub(super) fn append_entry(&mut self, id: ItemId, commands: &mut Commands) {
         let item = self.items.get(id);
-        let key = row_key::encode(&item.key, &self.context.collections);
         let (value, headers) = match &item.kind {
-            Kind::Winner { entry, .. } => (Some(Bytes::from(entry.encode())), Vec::new()),
-            Kind::Forgetting { entry } => (None, vec![forgotten(entry)]),
+            Kind::Winner { entry, .. } => (Some(self.winner_bytes.entry(entry)), Headers::new()),
+            Kind::Forgetting { entry } => (None, smallvec![forgotten(entry)]),
             Kind::Reassertion { .. } | Kind::Plain { .. } => return,
         };
+        let key = self.winner_bytes.key(&item.key, &self.context.collections);
         let to = self.topics.versions_changelog.clone();
-        self.append(&to, Some(key.into()), value, headers, Purpose::Entry, id, commands);
+        self.append(&to, Some(key), value, headers, Purpose::Entry, id, commands);
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -209,7 +208,7 @@ impl StreamTask {
         to: &TopicPartition,
         key: Option<Bytes>,
         value: Option<Bytes>,
-        headers: Vec<RawHeader>,
+        headers: Headers,
         purpose: Purpose,
         id: u32,
         commands: &mut Commands,

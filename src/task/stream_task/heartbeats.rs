@@ -5,6 +5,7 @@ use super::StreamTask;
 use crate::base::ids::Region;
 use crate::base::time::Now;
 use crate::record::change::Heartbeat;
+use crate::record::raw::Headers;
 use crate::store::progress::Gap;
 use crate::task::command::{Commands, Purpose};
 use crate::task::heartbeat::{Echo, disagreements, echo_of, key, previous};
@@ -79,7 +80,7 @@ impl StreamTask {
             &self.topics.local.clone(),
             Some(key.into()),
             Some(value.into()),
-            Vec::new(),
+            Headers::new(),
             Purpose::Heartbeat,
             0,
             commands,

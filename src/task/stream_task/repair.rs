@@ -8,7 +8,7 @@ use crate::merge::version::{ContentHash, Version};
 use crate::port::vector::{StoreRequest, StoredVersion};
 use crate::record::decode::{Decoded, decode, decode_row};
 use crate::record::headers;
-use crate::record::raw::RawRecord;
+use crate::record::raw::{Headers, RawRecord};
 use crate::record::schema::SchemaSource;
 use crate::store::entry::{Entry, FORGOTTEN_HEADER, parse_version_text};
 use crate::store::row_key;
@@ -83,7 +83,7 @@ impl StreamTask {
         self.metrics.zombie_appends.increment(1);
         let key = row_key::encode(key, &self.context.collections);
         let to = self.topics.versions_changelog.clone();
-        self.append(&to, Some(key.into()), Some(Bytes::from(entry.encode())), Vec::new(), Purpose::Correction, 0, commands);
+        self.append(&to, Some(key.into()), Some(Bytes::from(entry.encode())), Headers::new(), Purpose::Correction, 0, commands);
     }
 
     /// A zombie has put what a forgotten tombstone had beaten: nulls behind it in both changelogs.

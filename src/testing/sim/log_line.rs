@@ -124,7 +124,7 @@ impl LogLine {
             }
         }
         let message =
-            Message { key: append.key.clone(), value: append.value.clone(), headers: append.headers.clone(), timestamp: None };
+            Message { key: append.key.clone(), value: append.value.clone(), headers: append.headers.to_vec(), timestamp: None };
         let offset = self.parts.broker.append(&append.to, message).map_err(Error::from)?;
         let worker = self.parts.worker;
         self.parts.trace.note(now, "appended", &[worker, append.to.partition as u64, offset as u64], || {
@@ -156,7 +156,7 @@ impl Appender for SimAppender {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         if line.pending.len() + line.acks.len() >= line.parts.queue_max {
             line.parts.trace.count("append queue full", 1);
-            return Err(AppendRefused::QueueFull(append));
+            return Err(AppendRefused::QueueFull(append.into()));
         }
         if line.parts.interrupt.allows() {
             let now = self.now.now() + line.parts.interrupt.delay();

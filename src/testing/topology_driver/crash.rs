@@ -155,7 +155,7 @@ impl AppendLine {
                 self.appender.poll_acks(&mut acks);
                 self.acks.extend(acks);
             }
-            Err(AppendRefused::QueueFull(append)) => self.queued.push_front((append, token)),
+            Err(AppendRefused::QueueFull(append)) => self.queued.push_front((*append, token)),
             Err(AppendRefused::Failed(error)) => self.acks.push_back(Ack { token, outcome: Err(error) }),
         }
     }
@@ -167,7 +167,7 @@ impl Appender for FusedAppender {
     fn append(&mut self, append: Append, token: u64) -> std::result::Result<(), AppendRefused> {
         let mut line = lock(&self.0);
         if line.queued.len() + line.acks.len() >= APPENDS_MAX {
-            return Err(AppendRefused::QueueFull(append));
+            return Err(AppendRefused::QueueFull(append.into()));
         }
         if line.fuse.step() {
             line.queued.push_back((append, token));

@@ -4,7 +4,7 @@ use super::{LogUnderTest, until};
 use crate::base::ids::{TopicId, TopicPartition};
 use crate::base::time::UnixMs;
 use crate::port::log::{Ack, Append, AppendRefused, Bounds};
-use crate::record::raw::RawRecord;
+use crate::record::raw::{Headers, RawRecord};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub fn append(log: &mut dyn LogUnderTest, to: &TopicPartition, values: &[&str]) 
 
 pub fn plain(to: &TopicPartition, value: &str) -> Append {
     let value = Bytes::copy_from_slice(value.as_bytes());
-    Append { to: to.clone(), key: Some(value.clone()), value: Some(value), headers: Vec::new() }
+    Append { to: to.clone(), key: Some(value.clone()), value: Some(value), headers: Headers::new() }
 }
 
 /// Appends all and returns their offsets in the order of `records`; checks that the acks came in that order.
@@ -29,7 +29,7 @@ pub fn append_all(log: &mut dyn LogUnderTest, records: Vec<Append>) -> Vec<i64> 
         until(log, "a place in the appender's queue", |_| {
             match appender.append(offered.take()?, token) {
                 Ok(()) => return Some(()),
-                Err(AppendRefused::QueueFull(back)) => offered = Some(back),
+                Err(AppendRefused::QueueFull(back)) => offered = Some(*back),
                 Err(AppendRefused::Failed(error)) => panic!("append refused: {error}"),
             }
             appender.poll_acks(&mut acks);
@@ -69,10 +69,10 @@ pub fn appends_are_acknowledged_in_order_and_read_back_whole(log: &mut dyn LogUn
             to: first.clone(),
             key: Some(Bytes::from("k")),
             value: Some(Bytes::from(vec![7; 100_000])),
-            headers: vec![header("a", Some("1")), header("a", None), header("", Some(""))],
+            headers: vec![header("a", Some("1")), header("a", None), header("", Some(""))].into(),
         },
-        Append { to: first.clone(), key: None, value: Some(Bytes::new()), headers: Vec::new() },
-        Append { to: first.clone(), key: Some(Bytes::from("gone")), value: None, headers: Vec::new() },
+        Append { to: first.clone(), key: None, value: Some(Bytes::new()), headers: Headers::new() },
+        Append { to: first.clone(), key: Some(Bytes::from("gone")), value: None, headers: Headers::new() },
     ];
     for number in 0..1_000 {
         records.push(plain(if number % 2 == 0 { &first } else { &second }, &format!("value {number}")));
@@ -85,7 +85,10 @@ pub fn appends_are_acknowledged_in_order_and_read_back_whole(log: &mut dyn LogUn
         assert_eq!(read.len(), appended.len());
         for (record, (expected, offset)) in read.iter().zip(appended) {
             assert_eq!((record.offset, &record.topic, record.partition), (*offset, &topic, partition.partition));
-            assert_eq!((&record.key, &record.value, &record.headers), (&expected.key, &expected.value, &expected.headers));
+            assert_eq!(
+                (&record.key, &record.value, record.headers.as_slice()),
+                (&expected.key, &expected.value, expected.headers.as_slice())
+            );
             assert!(record.appended_at > UnixMs(0));
         }
         assert!(read.iter().zip(0..).all(|(record, offset)| record.offset == offset), "appends keep their order");
