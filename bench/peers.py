@@ -73,7 +73,7 @@ class BareLoop(Peer):
     name = "bare-loop"
 
     def start(self, servers, application, given):
-        command = [servers.bare_loop, servers.kafka, application, given.dimension, given.records, given.schema_id]
+        command = [servers.bare_loop, servers.kafka, application, given.dimension, given.records]
         return Process(self.name, list(map(str, command)), servers.folder / f"{application}.log")
 
 

@@ -3,7 +3,7 @@
 //! acknowledged. No group, no restore, no ports, no metrics, no order between the two appends: a limit to measure the
 //! worker against, not a program to run.
 //!
-//! `scripts/bench.sh worker` runs it: `bare_loop SERVERS APPLICATION DIMENSION RECORDS SCHEMA_ID`. It prints a line of JSON
+//! `scripts/bench.sh worker` runs it: `bare_loop SERVERS APPLICATION DIMENSION RECORDS`. It prints a line of JSON
 //! once RECORDS changes are applied and committed, and ends when its standard input does.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "it measures real time and prints")]
@@ -44,11 +44,11 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [servers, application, dimension, records, schema_id] = &arguments[..] else {
-        panic!("usage: bare_loop SERVERS APPLICATION DIMENSION RECORDS SCHEMA_ID");
+    let [servers, application, dimension, records] = &arguments[..] else {
+        panic!("usage: bare_loop SERVERS APPLICATION DIMENSION RECORDS");
     };
     let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("{text} is no number"));
-    let mut bare = BareLoop::new(servers, application, number(dimension) as usize, number(schema_id) as u32);
+    let mut bare = BareLoop::new(servers, application, number(dimension) as usize);
     let seconds = bare.run(number(records));
     println!(
         "{{\"records\": {}, \"winners\": {}, \"keys\": {}, \"seconds\": {seconds:.3}}}",
@@ -77,12 +77,12 @@ impl ProducerContext for Outstanding {
     }
 }
 
-/// One writer schema, which is ours.
-struct OneSchema(u32, Arc<WriterSchema>);
+/// Every id is our own schema's: the changes' and that of the heartbeats of workers that took their turn before.
+struct OurSchema(Arc<WriterSchema>);
 
-impl SchemaSource for OneSchema {
-    fn lookup(&mut self, _origin: &Region, id: u32) -> SchemaLookup {
-        if id == self.0 { SchemaLookup::Known(Arc::clone(&self.1)) } else { SchemaLookup::Unknown }
+impl SchemaSource for OurSchema {
+    fn lookup(&mut self, _origin: &Region, _id: u32) -> SchemaLookup {
+        SchemaLookup::Known(Arc::clone(&self.0))
     }
 }
 
@@ -124,7 +124,7 @@ struct BareLoop {
     changes: Arc<str>,
     collections: Collections,
     region: Region,
-    schemas: OneSchema,
+    schemas: OurSchema,
     rows: HashMap<VectorId, (Version, ContentHash)>,
     vector: Vec<f32>,
     metadata: Vec<u8>,
@@ -140,7 +140,7 @@ struct BareLoop {
 }
 
 impl BareLoop {
-    fn new(servers: &str, application: &str, dimension: usize, schema_id: u32) -> Self {
+    fn new(servers: &str, application: &str, dimension: usize) -> Self {
         let names = TopicNames::new(application, 1);
         let changes = names.local(0);
         let consumer = consumer(servers, application);
@@ -159,7 +159,7 @@ impl BareLoop {
             changes,
             collections: collections(dimension),
             region: Region::new(REGION),
-            schemas: OneSchema(schema_id, Arc::new(WriterSchema::Ours)),
+            schemas: OurSchema(Arc::new(WriterSchema::Ours)),
             rows: HashMap::new(),
             vector: Vec::with_capacity(dimension),
             metadata: Vec::new(),
