@@ -124,7 +124,7 @@ impl Merge {
 
 impl Operation for Merge {
     fn run(&mut self) {
-        let view = VersionsView { items: &self.items, store: &self.store };
+        let view = VersionsView::new(&self.items, &self.store);
         for change in &self.changes {
             let holder = view.holder(&change.key).expect("the key is held");
             let verdict = judge(&change.version, || change.content_hash(), &holder.version, holder.content_hash);

@@ -12,7 +12,9 @@ use crate::store::entry::Entry;
 use crate::task::settlement::Ticket;
 use crate::topology::node::{Holder, Row, Versions};
 use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
 use smallvec::SmallVec;
+use std::cell::RefCell;
 
 pub type ItemId = u32;
 
@@ -128,8 +130,10 @@ impl Items {
     pub fn remove(&mut self, id: ItemId) -> Item {
         let item = self.slots[id as usize].take().expect("an item ends once");
         self.free.push(id);
-        if self.in_flight.get(&item.key) == Some(&id) {
-            self.in_flight.remove(&item.key);
+        if let EntryRef::Occupied(newest) = self.in_flight.entry_ref(&item.key)
+            && *newest.get() == id
+        {
+            newest.remove();
         }
         item
     }
@@ -150,12 +154,18 @@ impl Items {
 
 /// Items first, then the store: what a processor sees of the versions.
 pub struct VersionsView<'a> {
-    pub items: &'a Items,
-    pub store: &'a dyn VersionStore,
+    items: &'a Items,
+    store: &'a dyn VersionStore,
+    /// The last answer: each processor on a record's way asks the same.
+    last: RefCell<Option<(RowKey, Option<Holder>)>>,
 }
 
-impl Versions for VersionsView<'_> {
-    fn holder(&self, key: &RowKey) -> Option<Holder> {
+impl<'a> VersionsView<'a> {
+    pub fn new(items: &'a Items, store: &'a dyn VersionStore) -> Self {
+        Self { items, store, last: RefCell::new(None) }
+    }
+
+    fn look(&self, key: &RowKey) -> Option<Holder> {
         let under_way = self.items.newest(key).and_then(|id| self.items.get(id).entry());
         let (entry, in_flight) = match under_way {
             Some(entry) => (entry.clone(), true),
@@ -168,5 +178,15 @@ impl Versions for VersionsView<'_> {
             refused: entry.refused,
             in_flight,
         })
+    }
+}
+
+impl Versions for VersionsView<'_> {
+    fn holder(&self, key: &RowKey) -> Option<Holder> {
+        let mut last = self.last.borrow_mut();
+        match &*last {
+            Some((known, holder)) if known == key => holder.clone(),
+            _ => last.insert((key.clone(), self.look(key))).1.clone(),
+        }
     }
 }

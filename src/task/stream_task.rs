@@ -308,7 +308,7 @@ impl StreamTask {
         let key = message.change.key.clone();
         let record = message.change.record.clone();
         let mut effects = std::mem::take(&mut self.scratch);
-        let view = VersionsView { items: &self.items, store: self.store.as_ref() };
+        let view = VersionsView::new(&self.items, self.store.as_ref());
         let (context, region, repair) = (&self.context, &self.sources[source].region, self.sources[source].repair);
         let (floor, source_floor) = (self.floor(), self.floor_of(source));
         let walked = self.graph.walk(message, &mut effects, |processor, message, effects| {

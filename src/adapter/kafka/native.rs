@@ -108,8 +108,8 @@ impl Copier {
         }
         self.chunk.extend_from_slice(first.unwrap_or_default());
         self.chunk.extend_from_slice(second.unwrap_or_default());
-        let both = self.chunk.split().freeze();
-        (first.map(|_| both.slice(..first_len)), second.map(|_| both.slice(first_len..)))
+        let (one, other) = (self.chunk.split_to(first_len), self.chunk.split());
+        (first.map(|_| one.freeze()), second.map(|_| other.freeze()))
     }
 }
 

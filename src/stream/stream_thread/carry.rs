@@ -9,14 +9,19 @@ use crate::stream::restorer::Request;
 use crate::task::command::Command;
 use crate::task::stream_task::StreamTask;
 
+/// Commands that are carried out on one look at the clock.
+const LOOK_EVERY: u32 = 16;
+
 impl StreamThread {
     /// In order; stops where the appender's queue is full, and goes on there in the next round.
     pub(super) fn carry_out_commands(&mut self, now: Now) -> Result<bool> {
         let mut worked = false;
+        let mut carried = 0u32;
         while let Some(command) = self.commands.pop_front() {
             // Stopped between the decision and now, and the partition may be another's: the next round sees the
             // gap and drops what is left.
-            if self.ports.clock.now().since(now) > self.settings.pause_max {
+            carried += 1;
+            if carried % LOOK_EVERY == 1 && self.ports.clock.now().since(now) > self.settings.pause_max {
                 self.commands.push_front(command);
                 break;
             }
