@@ -1,45 +1,54 @@
 //! The idempotent producer.
 //!
-//! A thread of rdkafka's serves delivery reports; they wait in a channel until polled. That channel holds no
-//! more than was appended since the last poll, and what is not acknowledged yet is bounded by librdkafka's queue.
+//! Delivery reports wait in librdkafka's queue until polled, whose first one wakes: no thread and no channel lies between.
+//! What is not acknowledged yet is bounded by librdkafka's queue of records.
 
 use super::error::{FaultTeller, kafka_error};
+use super::native::Bell;
 use super::rebalance::log_line;
 use super::revival::Revival;
 use super::settings::{KafkaSettings, unusable};
 use crate::base::error::{Error, Remedy, Result};
 use crate::port::log::{Ack, Append, AppendRefused, Appender, Wake};
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 pub struct KafkaAppender {
-    producer: ThreadedProducer<Deliveries>,
-    acks: Receiver<Ack>,
+    // Before the producer, whose queue it hangs on.
+    _bell: Bell,
+    producer: BaseProducer<Deliveries>,
     revival: Revival,
 }
 
+/// Called back while the producer is polled, on that thread.
+#[derive(Default)]
 struct Deliveries {
-    acks: Sender<Ack>,
-    wake: Wake,
+    acks: Mutex<Vec<Ack>>,
     teller: Mutex<FaultTeller>,
     all_down: AtomicBool,
+    /// The poll has served something, so there may be more.
+    served: AtomicBool,
+}
+
+impl Deliveries {
+    fn acks(&self) -> MutexGuard<'_, Vec<Ack>> {
+        self.acks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl KafkaAppender {
-    /// `wake` is called from rdkafka's thread for each ack.
+    /// `wake` is called from librdkafka's threads when there are acks to poll.
     pub fn new(settings: &KafkaSettings, wake: Wake) -> Result<Self> {
-        let (sender, acks) = unbounded();
-        let context = Deliveries { acks: sender, wake, teller: Mutex::default(), all_down: AtomicBool::default() };
-        let producer = settings.appender()?.create_with_context(context).map_err(|error| unusable(&error))?;
-        Ok(Self { producer, acks, revival: settings.revival()? })
+        let producer: BaseProducer<Deliveries> =
+            settings.appender()?.create_with_context(Deliveries::default()).map_err(|error| unusable(&error))?;
+        Ok(Self { _bell: Bell::of_main_queue(producer.client(), wake), producer, revival: settings.revival()? })
     }
 
     /// The producer's own words for a fatal error are kept apart from the error of the record that met it.
@@ -72,7 +81,14 @@ impl Appender for KafkaAppender {
     }
 
     fn poll_acks(&mut self, acks: &mut Vec<Ack>) {
-        acks.extend(self.acks.try_iter());
+        // A poll serves one event, which may be of many records. The bell rings for the first event only, so all are taken.
+        loop {
+            self.producer.poll(Duration::ZERO);
+            if !self.producer.context().served.swap(false, Ordering::Relaxed) {
+                break;
+            }
+        }
+        acks.append(&mut self.producer.context().acks());
         let all_down = self.producer.context().all_down.swap(false, Ordering::Relaxed);
         self.revival.look(all_down, self.producer.client());
     }
@@ -84,6 +100,7 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.served.store(true, Ordering::Relaxed);
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
         if code == RDKafkaErrorCode::AllBrokersDown {
             self.all_down.store(true, Ordering::Relaxed);
@@ -104,10 +121,8 @@ impl ProducerContext for Deliveries {
             Ok(message) => Ok(message.offset()),
             Err((error, message)) => Err(undelivered(error, message.topic(), message.partition())),
         };
-        // The receiver is gone only when the appender is being dropped: nobody waits for this ack.
-        if self.acks.send(Ack { token: token as u64, outcome }).is_ok() {
-            (self.wake)();
-        }
+        self.served.store(true, Ordering::Relaxed);
+        self.acks().push(Ack { token: token as u64, outcome });
     }
 }
 

@@ -6,11 +6,12 @@
 //!   offset, which rdkafka throws away, and a batch costs half of what single polls do;
 //! - describing a topic with its id, by which it is told from another one of its name;
 //! - describing a group with what each of its members has;
-//! - naming the bootstrap servers to a client once more.
+//! - naming the bootstrap servers to a client once more;
+//! - waking when a producer has delivery reports.
 
 use crate::base::ids::TopicId;
 use crate::base::time::UnixMs;
-use crate::port::log::TopicDescription;
+use crate::port::log::{TopicDescription, Wake};
 use crate::record::raw::{RawHeader, RawRecord};
 use bytes::{Bytes, BytesMut};
 use rdkafka::bindings as native;
@@ -118,6 +119,44 @@ impl Copier {
 unsafe fn bytes_at<'a>(start: *const c_void, length: usize) -> Option<&'a [u8]> {
     // SAFETY: as the caller promises.
     (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast(), length) })
+}
+
+/// Wakes when the queue of a client's events is not empty any more. To be dropped before the client.
+pub(super) struct Bell {
+    queue: *mut native::rd_kafka_queue_t,
+    /// What librdkafka is given a pointer to: it stays where it is.
+    _wake: Box<Wake>,
+}
+
+// SAFETY: librdkafka's queues may be used from any thread.
+unsafe impl Send for Bell {}
+
+impl Bell {
+    pub fn of_main_queue<C: ClientContext>(client: &Client<C>, wake: Wake) -> Self {
+        unsafe extern "C" fn ring(_: *mut native::rd_kafka_t, wake: *mut c_void) {
+            // SAFETY: it is the pointer given below, and valid until the callback is taken off in `drop`.
+            unsafe { (*wake.cast::<Wake>())() }
+        }
+        let mut wake = Box::new(wake);
+        let opaque: *mut Wake = &mut *wake;
+        // SAFETY: the client is valid; the queue is given back in `drop`, after the callback was taken off.
+        let queue = unsafe {
+            let queue = native::rd_kafka_queue_get_main(client.native_ptr());
+            native::rd_kafka_queue_cb_event_enable(queue, Some(ring), opaque.cast());
+            queue
+        };
+        Self { queue, _wake: wake }
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        // SAFETY: the queue is valid. librdkafka rings with the queue's lock held, which taking the callback off waits for.
+        unsafe {
+            native::rd_kafka_queue_cb_event_enable(self.queue, None, ptr::null_mut());
+            native::rd_kafka_queue_destroy(self.queue);
+        }
+    }
 }
 
 /// What a partition yields next.
