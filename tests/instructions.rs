@@ -12,7 +12,7 @@ mod steady_task;
 
 use operations::{OPERATIONS, Operation, RECORDS};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
@@ -20,7 +20,9 @@ use std::{env, fs};
 const MARGIN: f64 = 0.10;
 /// Rounds before what counts: they make room for all others.
 const WARM_UP: usize = 4;
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 16;
+/// Which operation the program that valgrind runs is to carry out.
+const OPERATION: &str = "DRIFTLESS_OPERATION";
 
 const HOW_TO_RECORD: &str = "UPDATE_GOLDEN=1 cargo test --release --test instructions";
 const HEAD: &str = "\
@@ -39,19 +41,19 @@ fn counted_rounds(operation: &mut dyn Operation) {
 
 #[test]
 #[ignore = "run by the other test, under valgrind"]
-fn every_operation_once_for_valgrind() {
-    for (_, make) in OPERATIONS {
-        let mut operation = make();
-        for _ in 0..WARM_UP {
-            operation.prepare();
-            operation.run();
-        }
-        for _ in 0..ROUNDS {
-            operation.prepare();
-            counted_rounds(operation.as_mut());
-        }
-        operation.check();
+fn one_operation_for_valgrind() {
+    let wanted = env::var(OPERATION).expect("the other test names the operation");
+    let (_, make) = OPERATIONS.iter().find(|(name, _)| *name == wanted).expect("there is such an operation");
+    let mut operation = make();
+    for _ in 0..WARM_UP {
+        operation.prepare();
+        operation.run();
     }
+    for _ in 0..ROUNDS {
+        operation.prepare();
+        counted_rounds(operation.as_mut());
+    }
+    operation.check();
 }
 
 #[test]
@@ -82,32 +84,24 @@ fn no_operation_takes_a_tenth_more_instructions_than_its_budget() {
     assert!(budget.keys().all(|name| counts.contains_key(name)), "the budget names operations that are no more: {HOW_TO_RECORD}");
 }
 
-/// This program runs itself under valgrind, which writes a file at the end of each call of [`counted_rounds`].
 fn count() -> Counts {
-    let folder = tempfile::tempdir().expect("a folder for valgrind's files");
+    OPERATIONS.iter().map(|(name, _)| ((*name).to_owned(), instructions(name) / (ROUNDS * RECORDS) as u64)).collect()
+}
+
+/// This program runs itself under valgrind, which counts what is done in all calls of [`counted_rounds`].
+fn instructions(operation: &str) -> u64 {
+    let folder = tempfile::tempdir().expect("a folder for valgrind's file");
     let out = folder.path().join("out");
-    let function = "*counted_rounds*";
     let run = Command::new("valgrind")
-        .args(["--tool=callgrind", "--collect-atstart=no", "--combine-dumps=no"])
-        .args([format!("--toggle-collect={function}"), format!("--dump-after={function}")])
+        .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*counted_rounds*"])
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(env::current_exe().expect("a test knows its program"))
-        .args(["--ignored", "--exact", "every_operation_once_for_valgrind", "--test-threads=1"])
+        .args(["--ignored", "--exact", "one_operation_for_valgrind", "--test-threads=1"])
+        .env(OPERATION, operation)
         .output()
         .expect("valgrind is not to be had: scripts/install.sh build installs it");
     assert!(run.status.success(), "{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    let total = |dump: usize| instructions(&folder.path().join(format!("out.{dump}")));
-    let operations = OPERATIONS.iter().enumerate().map(|(index, (name, _))| {
-        // The least: what happens now and then, as a table that grows, is not in every round.
-        let rounds = (0..ROUNDS).map(|round| total(index * ROUNDS + round + 1));
-        ((*name).to_owned(), rounds.min().unwrap_or_default() / RECORDS as u64)
-    });
-    operations.collect()
-}
-
-/// The only sum of a dump: "summary: 123".
-fn instructions(dump: &PathBuf) -> u64 {
-    let text = fs::read_to_string(dump).unwrap_or_else(|error| panic!("{}: {error}", dump.display()));
+    let text = fs::read_to_string(&out).expect("valgrind has written what it counted");
     let totals = text.lines().find_map(|line| line.strip_prefix("summary: ").or_else(|| line.strip_prefix("totals: ")));
-    totals.and_then(|number| number.trim().parse().ok()).unwrap_or_else(|| panic!("no sum in {}", dump.display()))
+    totals.and_then(|number| number.trim().parse().ok()).expect("it has a sum")
 }
