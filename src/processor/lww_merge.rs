@@ -45,12 +45,13 @@ impl Processor for LwwMerge {
 }
 
 /// A winner must be good to the last byte before it may hold the key: the state is the greatest *good* change.
-fn win(message: Message, context: &mut Context<'_>) {
+fn win(mut message: Message, context: &mut Context<'_>) {
     match read_row(&message, context) {
         Ok(row) => {
             let content_hash = message.change.content_hash();
-            context.put(message.change.clone(), content_hash);
-            context.forward(Message { change: message.change, row });
+            context.put(&message.change, content_hash);
+            message.row = row;
+            context.forward(message);
         }
         Err(rejection) => context.reject(rejection),
     }

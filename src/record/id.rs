@@ -27,22 +27,35 @@ pub fn parse_id(kind: IdKind, written: WrittenId<'_>) -> Result<VectorId, Reject
     }
 }
 
-/// By hand, since the uuid crate takes upper case, braces and other forms as well.
+/// By hand, since the uuid crate takes upper case, braces and other forms as well. Without a branch for each digit: every
+/// change has one.
 fn parse_uuid(text: &str) -> Option<u128> {
+    const PAIRS: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
     let bytes: &[u8; 36] = text.as_bytes().try_into().ok()?;
-    let mut bits = 0;
-    for (place, byte) in bytes.iter().enumerate() {
-        let digit = match (place, byte) {
-            (8 | 13 | 18 | 23, b'-') => continue,
-            (8 | 13 | 18 | 23, _) => return None,
-            (_, b'0'..=b'9') => byte - b'0',
-            (_, b'a'..=b'f') => byte - b'a' + 10,
-            _ => return None,
-        };
-        bits = bits << 4 | u128::from(digit);
+    let mut parsed = [0; 16];
+    let mut seen = 0;
+    for (byte, at) in parsed.iter_mut().zip(PAIRS) {
+        let (high, low) = (DIGITS[usize::from(bytes[at])], DIGITS[usize::from(bytes[at + 1])]);
+        seen |= high | low;
+        *byte = high << 4 | low;
     }
-    Some(bits)
+    let hyphens = [bytes[8], bytes[13], bytes[18], bytes[23]] == *b"----";
+    (hyphens && seen != NO_DIGIT).then(|| u128::from_be_bytes(parsed))
 }
+
+/// All bits, so that one of them shows among any digits.
+const NO_DIGIT: u8 = 0xff;
+
+/// The value of each byte as a lower-case hexadecimal digit.
+const DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
+    }
+    digits
+};
 
 fn parse_int(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);

@@ -3,7 +3,6 @@
 use crate::base::error::Result;
 use crate::topology::build::Topology;
 use crate::topology::node::{Context, Effect, Message, Processor};
-use smallvec::SmallVec;
 use std::sync::Arc;
 
 struct Node {
@@ -15,9 +14,19 @@ struct Node {
 pub struct Graph {
     nodes: Vec<Node>,
     roots: Vec<usize>,
+    /// Empty between two walks.
+    way: Way,
 }
 
-/// An effect other than a forward, and the node that had it.
+/// Where a message goes next. Kept between walks, and messages are moved as seldom as can be: they are large.
+#[derive(Default)]
+struct Way {
+    ahead: Vec<(usize, Message)>,
+    forwarded: Vec<Message>,
+    effects: Vec<Effect>,
+}
+
+/// An effect, and the node that had it.
 pub type NodeEffect = (Arc<str>, Effect);
 
 impl Graph {
@@ -27,28 +36,28 @@ impl Graph {
             processor: (node.maker)(),
             children: node.children.clone(),
         });
-        Self { nodes: nodes.collect(), roots: topology.roots.clone() }
+        Self { nodes: nodes.collect(), roots: topology.roots.clone(), way: Way::default() }
     }
 
-    /// Walks one message from the source's children to the last effect. `context_for` lends a context around
-    /// the given effects: one context a node, so that an effect is known by its node.
+    /// Walks one message from the source's children to the last effect. `process` lends a context around the given
+    /// messages and effects: one context a node, so that an effect is known by its node.
     pub fn walk(
         &mut self,
         message: Message,
         effects_out: &mut Vec<NodeEffect>,
-        mut process: impl FnMut(&mut dyn Processor, Message, &mut SmallVec<[Effect; 4]>) -> Result<()>,
+        mut process: impl FnMut(&mut dyn Processor, Message, &mut Vec<Message>, &mut Vec<Effect>) -> Result<()>,
     ) -> Result<()> {
-        let mut ahead: SmallVec<[(usize, Message); 4]> = SmallVec::new();
-        push_all(&mut ahead, &self.roots, message);
-        let mut effects: SmallVec<[Effect; 4]> = SmallVec::new();
+        let Way { ahead, forwarded, effects } = &mut self.way;
+        push_all(ahead, &self.roots, message);
         while let Some((index, message)) = ahead.pop() {
             let node = &mut self.nodes[index];
-            process(node.processor.as_mut(), message, &mut effects).map_err(|error| error.context(&node.name))?;
-            for effect in effects.drain(..) {
-                match effect {
-                    Effect::Forward(message) => push_all(&mut ahead, &node.children, message),
-                    other => effects_out.push((node.name.clone(), other)),
-                }
+            if let Err(error) = process(node.processor.as_mut(), message, forwarded, effects) {
+                self.way = Way::default();
+                return Err(error.context(&node.name));
+            }
+            effects_out.extend(effects.drain(..).map(|effect| (node.name.clone(), effect)));
+            while let Some(message) = forwarded.pop() {
+                push_all(ahead, &node.children, message);
             }
         }
         Ok(())
@@ -56,7 +65,7 @@ impl Graph {
 }
 
 /// The message goes to each child, in order; only where there are several is it copied.
-fn push_all(ahead: &mut SmallVec<[(usize, Message); 4]>, children: &[usize], message: Message) {
+fn push_all(ahead: &mut Vec<(usize, Message)>, children: &[usize], message: Message) {
     let Some((first, others)) = children.split_first() else { return };
     for child in others.iter().rev() {
         ahead.push((*child, message.clone()));

@@ -311,11 +311,11 @@ impl StreamTask {
         let view = VersionsView::new(&self.items, self.store.as_ref());
         let (context, region, repair) = (&self.context, &self.sources[source].region, self.sources[source].repair);
         let (floor, source_floor) = (self.floor(), self.floor_of(source));
-        let walked = self.graph.walk(message, &mut effects, |processor, message, effects| {
+        let walked = self.graph.walk(message, &mut effects, |processor, message, forwarded, effects| {
             run(
                 processor,
                 message,
-                Context { now, task: context, source: region, repair, floor, source_floor, versions: &view, effects },
+                Context { now, task: context, source: region, repair, floor, source_floor, versions: &view, forwarded, effects },
             )
         });
         if let Err(error) = walked {

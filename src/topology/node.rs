@@ -12,7 +12,6 @@ use crate::record::change::{Change, Op};
 use crate::record::collection::Collections;
 use crate::record::reason::Rejection;
 use crate::store::entry::Entry;
-use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// A change on its way through the topology; `row` is there once the merge has read the winner's body.
@@ -43,21 +42,27 @@ pub trait Processor: Send {
 /// What is to happen on account of one record.
 #[derive(Debug, Clone)]
 pub enum Effect {
-    /// Hand the message on to this node's children.
-    Forward(Message),
     /// Nothing more happens to it; counted under this word.
     Drop(&'static str),
     /// Keep it, with its reason, on the dead-letter topic.
     DeadLetter(Rejection),
     /// Keep a loser of another origin on the conflicts topic.
-    Conflict { loser: Change, winner: Version },
+    Conflict { loser: Box<Change>, winner: Version },
     /// Append it again under its proper key, bytes unchanged.
     Rekey { key: RowKey },
     /// It holds its row key from now on: both changelogs, then the store. The entry's vector offset is
     /// filled in when the vectors changelog has acknowledged it.
-    Put { change: Change, entry: Entry },
+    Put { entry: Entry },
     /// Write it to the vector store.
-    Write { change: Change, row: Option<Row> },
+    Write(Wanted),
+}
+
+/// What is to be written to the vector store.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub op: Op,
+    pub version: Version,
+    pub row: Option<Row>,
 }
 
 /// Who holds a row key: acknowledged, or still under way.
@@ -114,12 +119,14 @@ pub struct Context<'a> {
     /// The floor as far as the record's own source has earned it: at most `floor`. Below it a record is a replay.
     pub source_floor: Option<Hlc>,
     pub versions: &'a dyn Versions,
-    pub(crate) effects: &'a mut SmallVec<[Effect; 4]>,
+    /// What goes on to the node's children.
+    pub(crate) forwarded: &'a mut Vec<Message>,
+    pub(crate) effects: &'a mut Vec<Effect>,
 }
 
 impl Context<'_> {
     pub fn forward(&mut self, message: Message) {
-        self.effects.push(Effect::Forward(message));
+        self.forwarded.push(message);
     }
 
     /// Ends the record's way: `verdict` is the word it is counted under.
@@ -132,14 +139,14 @@ impl Context<'_> {
     }
 
     pub fn conflict(&mut self, loser: Change, winner: Version) {
-        self.effects.push(Effect::Conflict { loser, winner });
+        self.effects.push(Effect::Conflict { loser: Box::new(loser), winner });
     }
 
     pub fn rekey(&mut self, key: RowKey) {
         self.effects.push(Effect::Rekey { key });
     }
 
-    pub fn put(&mut self, change: Change, content_hash: ContentHash) {
+    pub fn put(&mut self, change: &Change, content_hash: ContentHash) {
         let entry = Entry {
             version: change.version.clone(),
             content_hash,
@@ -147,11 +154,12 @@ impl Context<'_> {
             tombstone: change.op == Op::Delete,
             refused: false,
         };
-        self.effects.push(Effect::Put { change, entry });
+        self.effects.push(Effect::Put { entry });
     }
 
     pub fn write(&mut self, message: Message) {
-        self.effects.push(Effect::Write { change: message.change, row: message.row });
+        let Message { change, row } = message;
+        self.effects.push(Effect::Write(Wanted { op: change.op, version: change.version, row }));
     }
 
     /// Is the record from the region's own change topic, rather than from a mirror?

@@ -4,7 +4,10 @@
 
 use super::AvroError;
 
-/// A position in an Avro body. `field` is named in errors only.
+/// Of the longest varint of 64 bits.
+const LONG_BYTES_MAX: usize = 10;
+
+/// A position in an Avro body, at its end at most. `field` is named in errors only.
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -27,15 +30,16 @@ impl<'a> Cursor<'a> {
 
     /// At most ten bytes; what the tenth has beyond the 64th bit is dropped, as Avro's own readers do.
     pub(super) fn long(&mut self, field: &'static str) -> Result<i64, AvroError> {
+        let groups = &self.bytes[self.at..];
         let mut zigzag = 0u64;
-        for group in 0..10 {
-            let byte = self.byte(field)?;
+        for (group, byte) in groups.iter().take(LONG_BYTES_MAX).enumerate() {
             zigzag |= u64::from(byte & 0x7f) << (7 * group);
-            if byte < 0x80 {
+            if *byte < 0x80 {
+                self.at += group + 1;
                 return Ok((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64));
             }
         }
-        Err(AvroError::Overflow(field))
+        Err(if groups.len() < LONG_BYTES_MAX { AvroError::Truncated(field) } else { AvroError::Overflow(field) })
     }
 
     pub(super) fn take(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], AvroError> {

@@ -4,7 +4,7 @@ use super::StreamTask;
 use crate::base::ids::{RowKey, TopicPartition};
 use crate::base::time::Now;
 use crate::port::log::Append;
-use crate::record::change::{Change, Op};
+use crate::record::change::Op;
 use crate::record::headers;
 use crate::record::raw::{Headers, RawHeader, RawRecord};
 use crate::record::reason::{Reason, Rejection};
@@ -16,7 +16,7 @@ use crate::task::graph::NodeEffect;
 use crate::task::items::{Item, ItemId, Kind, Write};
 use crate::task::lag::Stage;
 use crate::task::settlement::Ticket;
-use crate::topology::node::{Effect, Row};
+use crate::topology::node::{Effect, Wanted};
 use bytes::Bytes;
 use smallvec::smallvec;
 use std::sync::Arc;
@@ -35,10 +35,9 @@ impl StreamTask {
     ) {
         let source = ticket.source;
         let mut put: Option<Entry> = None;
-        let mut write: Option<(Change, Option<Row>)> = None;
+        let mut write: Option<Wanted> = None;
         for (node, effect) in effects.drain(..) {
             match effect {
-                Effect::Forward(_) => {}
                 Effect::Drop(word) => self.metrics.verdict(source, word),
                 Effect::DeadLetter(rejection) => self.dead_letter(&node, ticket, record, &rejection, commands),
                 Effect::Conflict { loser, winner } => {
@@ -52,8 +51,8 @@ impl StreamTask {
                     self.metrics.verdict(source, "rekeyed");
                     self.rekey(&key, ticket, record, commands);
                 }
-                Effect::Put { entry, .. } => put = Some(entry),
-                Effect::Write { change, row } => write = Some((change, row)),
+                Effect::Put { entry } => put = Some(entry),
+                Effect::Write(wanted) => write = Some(wanted),
             }
         }
         if put.is_some() || write.is_some() {
@@ -75,19 +74,19 @@ impl StreamTask {
         key: &RowKey,
         record: &RawRecord,
         put: Option<Entry>,
-        write: Option<(Change, Option<Row>)>,
+        write: Option<Wanted>,
         now: Now,
         commands: &mut Commands,
     ) {
         let kind = match (put, &write) {
             (Some(entry), _) => Kind::Winner { record: self.as_at_its_origin(ticket.source, record), entry },
-            (None, Some((change, _))) => Kind::Plain { version: change.version.clone() },
+            (None, Some(wanted)) => Kind::Plain { version: wanted.version.clone() },
             (None, None) => return,
         };
         let write = match write {
             None => Write::Nothing,
-            Some((change, _)) if change.op == Op::Delete => Write::Delete,
-            Some((_, row)) => Write::Upsert(row.unwrap_or_default()),
+            Some(wanted) if wanted.op == Op::Delete => Write::Delete,
+            Some(wanted) => Write::Upsert(wanted.row.unwrap_or_default()),
         };
         let to_lane = write != Write::Nothing;
         self.hold_open(ticket);
