@@ -30,9 +30,13 @@ const MEMBER_ROLE: &str = "worker";
 
 type Properties = &'static [(&'static str, &'static str)];
 
-/// Memory for records fetched and not yet polled, for each client.
-const FETCH_BUFFER_KIB: &str = "65536";
-const FETCH_BYTES: &str = "4194304";
+/// Memory for records fetched and not yet polled, for each member: what is still in the processor's caches when it is
+/// polled costs a tenth less, and a backlog takes less than half of the memory.
+const FETCH_BUFFER_KIB: &str = "4096";
+const FETCH_BYTES: &str = "1048576";
+/// The same for a reader, which is to be as fast as can be.
+const READER_BUFFER_KIB: &str = "65536";
+const READER_BYTES: &str = "4194304";
 
 /// Ours, for every client.
 const COMMON: Properties = &[("socket.keepalive.enable", "true"), ("log.connection.close", "false")];
@@ -63,8 +67,8 @@ const GROUP_FIXED: Properties = &[
 const READER: Properties = &[
     ("fetch.queue.backoff.ms", "1"),
     ("fetch.wait.max.ms", "2"),
-    ("fetch.message.max.bytes", FETCH_BYTES),
-    ("queued.max.messages.kbytes", FETCH_BUFFER_KIB),
+    ("fetch.message.max.bytes", READER_BYTES),
+    ("queued.max.messages.kbytes", READER_BUFFER_KIB),
     ("check.crcs", "true"),
 ];
 /// The end of a partition is recognised by its event.
