@@ -186,10 +186,13 @@ class Measurement:
             raise AssertionError(
                 f"{peer.name} found {winners:,} winners in {records:,} records; there are {given.winners:,} in {given.records:,}"
             )
-        versions = self.kafka.end_sum(self.kafka.partitions(f"{application}-versions-changelog"))
-        if versions < given.winners:
-            raise AssertionError(f"{peer.name} wrote {versions:,} entries for {given.winners:,} winners")
         deadline = time.monotonic() + SETTLE_SECONDS_MAX
+        # An entry follows its change.
+        entries = self.kafka.partitions(f"{application}-versions-changelog")
+        while (versions := self.kafka.end_sum(entries)) < given.winners:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{peer.name} wrote {versions:,} entries for {given.winners:,} winners")
+            time.sleep(0.1)
         partitions = self.kafka.partitions("vector-cdc")
         while any(self.kafka.committed(application, partitions)[place] < end for place, end in ends.items()):
             if time.monotonic() > deadline:
