@@ -22,6 +22,7 @@ from lib.cluster import environment  # noqa: E402
 from peers import Servers  # noqa: E402
 
 INTERRUPTED = 130
+RECORDS = {"worker": 1_000_000, "restore": 5_000_000}
 
 
 class Bench:
@@ -71,6 +72,8 @@ def measurement(bench):
     match bench.options.name:
         case "worker":
             from worker import Measurement
+        case "restore":
+            from restore import Measurement
     return Measurement(bench)
 
 
@@ -87,13 +90,15 @@ def write(options, body):
 
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="bench.sh", add_help=False)
-    parser.add_argument("name", choices=["worker"])
+    parser.add_argument("name", choices=["worker", "restore"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--records", type=int)
     parser.add_argument("--dims", type=lambda text: [int(each) for each in text.split(",")], default=[128, 768])
     parser.add_argument("--peers", type=lambda text: text.split(","), default=["*"])
     parser.add_argument("--dry-run", action="store_true")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.records = options.records or RECORDS[options.name]
+    return options
 
 
 def main():

@@ -9,9 +9,10 @@ usage() {
 usage: scripts/bench.sh NAME [OPTION…]
 
   worker    the whole worker with a sink that writes nowhere, beside Kafka Streams and a bare loop on librdkafka
+  restore   a store of 5 million keys from its changelog, beside Kafka Streams and a bare client filling a map
 
   --rounds N      each peer takes its turn so often [5]
-  --records N     changes in the topic [1000000]
+  --records N     changes in the topic [1000000], or keys in the changelog [5000000]
   --dims N,…      floats of a vector [128,768]
   --peers GLOB,…  only these [*], such as 'driftless-1,bare-loop,streams-*-whole-*'
   --dry-run       print the table and leave bench/RESULTS.md alone
@@ -28,7 +29,7 @@ END
 
 case ${1:-} in
     -h | --help | help) usage; exit 0 ;;
-    worker) ;;
+    worker | restore) ;;
     *) usage >&2; exit 2 ;;
 esac
 
@@ -49,7 +50,7 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM
 
 "$here/install.sh" build stack bench
-cargo build --release --locked --bin driftless --example bare_loop
+cargo build --release --locked --bin driftless --example bare_loop --example restore_rate
 mkdir -p "$cache"
 work=$(mktemp -d "$cache/bench-XXXXXX")
 export DRIFTLESS_STACK_HOME=$work/stack DRIFTLESS_STACK_JVM=optimising
