@@ -24,9 +24,9 @@ const MOST: &[(&str, f64)] = &[
     ("changelog-encode", 2.0),
     ("task-duplicate/768", 0.0),
     ("task-stale/768", 0.0),
-    ("task-winner/128", 2.0),
-    ("task-winner/768", 2.0),
-    ("task-winner-batched/768", 3.1),
+    ("task-winner/128", 0.0),
+    ("task-winner/768", 0.0),
+    ("task-winner-batched/768", 1.1),
 ];
 
 /// What is done once in a round, or in a hundred (a progress record), not for each record.

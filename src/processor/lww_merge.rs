@@ -60,9 +60,14 @@ fn win(mut message: Message, context: &mut Context<'_>) {
 /// A delete's body is read too, and nothing of it used: bytes that are no change in one region are none in any.
 fn read_row(message: &Message, context: &Context<'_>) -> std::result::Result<Option<Row>, Rejection> {
     let spec = context.task.collections.get(message.change.key.collection);
+    let mut row = context.spare_row();
+    row.vector.reserve(spec.dimension);
     // What is no vector is header and metadata, about as long as the JSON that the metadata becomes.
-    let metadata_bytes = message.change.body.content.len().saturating_sub(spec.dimension * size_of::<f32>());
-    let mut row = Row { vector: Vec::with_capacity(spec.dimension), metadata: Vec::with_capacity(metadata_bytes) };
+    row.metadata.reserve(message.change.body.content.len().saturating_sub(spec.dimension * size_of::<f32>()));
     decode_row(&message.change, spec, &mut row.vector, &mut row.metadata)?;
-    Ok((message.change.op == Op::Upsert).then_some(row))
+    if message.change.op == Op::Upsert {
+        return Ok(Some(row));
+    }
+    context.done_with(row);
+    Ok(None)
 }

@@ -18,7 +18,10 @@ impl Processor for MilvusSink {
 pub struct NullSink;
 
 impl Processor for NullSink {
-    fn process(&mut self, _message: Message, _context: &mut Context<'_>) -> Result<()> {
+    fn process(&mut self, message: Message, context: &mut Context<'_>) -> Result<()> {
+        if let Some(row) = message.row {
+            context.done_with(row);
+        }
         Ok(())
     }
 }

@@ -19,8 +19,9 @@ use std::cell::RefCell;
 pub type ItemId = u32;
 
 /// What is written to the vector store for an item, if anything.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub enum Write {
+    #[default]
     Nothing,
     Upsert(Row),
     Delete,

@@ -49,7 +49,7 @@ use crate::task::settings::{TaskSettings, TaskTopics};
 use crate::task::settlement::{Mark, Place, Settlement, Ticket};
 use crate::task::skew::Skew;
 use crate::task::winner_bytes::WinnerBytes;
-use crate::topology::node::{Context, Message, TaskContext};
+use crate::topology::node::{Context, Message, SpareRows, TaskContext};
 use commit::Committing;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,6 +142,7 @@ pub struct StreamTask {
     store: Box<dyn VersionStore>,
     items: Items,
     winner_bytes: WinnerBytes,
+    spare_rows: SpareRows,
     lanes: Vec<Lane>,
     parking: Parking,
     /// Tickets held open by an append that is not an item's, by the id in its token.
@@ -194,6 +195,7 @@ impl StreamTask {
             store: restored.store,
             items: Items::default(),
             winner_bytes: WinnerBytes::default(),
+            spare_rows: SpareRows::default(),
             holds: Vec::new(),
             free_holds: Vec::new(),
             outstanding: 0,
@@ -311,11 +313,12 @@ impl StreamTask {
         let view = VersionsView::new(&self.items, self.store.as_ref());
         let (context, region, repair) = (&self.context, &self.sources[source].region, self.sources[source].repair);
         let (floor, source_floor) = (self.floor(), self.floor_of(source));
+        let spare_rows = &self.spare_rows;
         let walked = self.graph.walk(message, &mut effects, |processor, message, forwarded, effects| {
             run(
                 processor,
                 message,
-                Context { now, task: context, source: region, repair, floor, source_floor, versions: &view, forwarded, effects },
+                Context { now, task: context, source: region, repair, floor, source_floor, versions: &view, forwarded, effects, spare: spare_rows },
             )
         });
         if let Err(error) = walked {

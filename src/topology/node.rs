@@ -12,6 +12,7 @@ use crate::record::change::{Change, Op};
 use crate::record::collection::Collections;
 use crate::record::reason::Rejection;
 use crate::store::entry::Entry;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 /// A change on its way through the topology; `row` is there once the merge has read the winner's body.
@@ -27,6 +28,41 @@ pub struct Row {
     pub vector: Vec<f32>,
     /// One JSON object, nulls left out.
     pub metadata: Vec<u8>,
+}
+
+/// Rows that are done with, to be filled again: a winner's row is made without an allocation.
+#[derive(Debug, Default)]
+pub(crate) struct SpareRows {
+    rows: RefCell<Vec<Row>>,
+    bytes: Cell<usize>,
+}
+
+/// What spare rows may hold: those of a poll's winners at 768 dimensions.
+const SPARE_BYTES_MAX: usize = 1 << 20;
+
+impl SpareRows {
+    pub fn take(&self) -> Row {
+        let row = self.rows.borrow_mut().pop().unwrap_or_default();
+        self.bytes.set(self.bytes.get() - row.room());
+        row
+    }
+
+    pub fn give(&self, mut row: Row) {
+        row.vector.clear();
+        row.metadata.clear();
+        let bytes = self.bytes.get() + row.room();
+        if bytes <= SPARE_BYTES_MAX {
+            self.bytes.set(bytes);
+            self.rows.borrow_mut().push(row);
+        }
+    }
+}
+
+impl Row {
+    /// Bytes that it holds, filled or not.
+    fn room(&self) -> usize {
+        self.vector.capacity() * size_of::<f32>() + self.metadata.capacity()
+    }
 }
 
 /// A user's own operator implements this and registers its type name with
@@ -122,9 +158,20 @@ pub struct Context<'a> {
     /// What goes on to the node's children.
     pub(crate) forwarded: &'a mut Vec<Message>,
     pub(crate) effects: &'a mut Vec<Effect>,
+    pub(crate) spare: &'a SpareRows,
 }
 
 impl Context<'_> {
+    /// An empty row, to be filled.
+    pub fn spare_row(&self) -> Row {
+        self.spare.take()
+    }
+
+    /// Gives back a row that goes nowhere.
+    pub fn done_with(&self, row: Row) {
+        self.spare.give(row);
+    }
+
     pub fn forward(&mut self, message: Message) {
         self.forwarded.push(message);
     }

@@ -138,8 +138,10 @@ impl StreamTask {
     fn written(&mut self, id: ItemId, now: Now, commands: &mut Commands) {
         let item = self.items.get_mut(id);
         let collection = item.key.collection.index();
-        let delete = item.write == Write::Delete;
-        item.write = Write::Nothing;
+        let write = std::mem::take(&mut item.write);
+        let delete = write == Write::Delete;
+        self.spare(write);
+        let item = self.items.get(id);
         if matches!(item.kind, Kind::Reassertion { .. }) {
             self.metrics.reasserted(collection);
             return self.finish(id);
@@ -179,7 +181,8 @@ impl StreamTask {
     /// Everything about the item is acknowledged: now it may be remembered (INV-1), and what waited for it
     /// is settled.
     fn finish(&mut self, id: ItemId) {
-        let Item { key, kind, tickets, .. } = self.items.remove(id);
+        let Item { key, kind, write, tickets, .. } = self.items.remove(id);
+        self.spare(write);
         match kind {
             Kind::Winner { entry, .. } => self.store.put(&key, entry),
             Kind::Forgetting { entry } => {

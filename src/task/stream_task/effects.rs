@@ -101,6 +101,10 @@ impl StreamTask {
         if to_lane {
             let collection = key.collection.index();
             let (_, older) = self.lanes[collection].push(item, &mut self.items, now);
+            let older = older.map(|mut older| {
+                self.spare(std::mem::take(&mut older.write));
+                older
+            });
             match older {
                 Some(older) if older.is_fresh() => self.metrics.coalesced(older.source, collection),
                 Some(older) if matches!(older.kind, Kind::Reassertion { .. }) => self.reassertion_ended(),
@@ -109,6 +113,13 @@ impl StreamTask {
         } else {
             let id = self.items.insert(item);
             self.append_vector(id, commands);
+        }
+    }
+
+    /// What was to be written is written, or superseded.
+    pub(super) fn spare(&self, write: Write) {
+        if let Write::Upsert(row) = write {
+            self.spare_rows.give(row);
         }
     }
 
