@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import importlib
 import json
 import shutil
 import signal
@@ -22,7 +23,7 @@ from lib.cluster import environment  # noqa: E402
 from peers import Servers  # noqa: E402
 
 INTERRUPTED = 130
-RECORDS = {"worker": 1_000_000, "restore": 5_000_000}
+NAMES = ("worker", "restore", "milvus", "hot-keys", "latency", "regions", "memory", "growth", "start")
 
 
 class Bench:
@@ -68,13 +69,9 @@ def broker_pid():
     return json.loads(stack("status", "--json", "kafka-us"))["servers"][0]["pid"]
 
 
-def measurement(bench):
-    match bench.options.name:
-        case "worker":
-            from worker import Measurement
-        case "restore":
-            from restore import Measurement
-    return Measurement(bench)
+def module(name):
+    """What is measured under this NAME: its `Measurement`, the `SERVERS` it needs, and its `DEFAULTS` of options."""
+    return importlib.import_module(name.replace("-", "_"))
 
 
 def write(options, body):
@@ -90,19 +87,26 @@ def write(options, body):
 
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="bench.sh", add_help=False)
-    parser.add_argument("name", choices=["worker", "restore"])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--rounds", type=int)
     parser.add_argument("--records", type=int)
-    parser.add_argument("--dims", type=lambda text: [int(each) for each in text.split(",")], default=[128, 768])
+    parser.add_argument("--seconds", type=int)
+    parser.add_argument("--dims", type=lambda text: [int(each) for each in text.split(",")])
     parser.add_argument("--peers", type=lambda text: text.split(","), default=["*"])
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--servers", action="store_true", help="print the servers that it needs, and end")
     options = parser.parse_args(arguments)
-    options.records = options.records or RECORDS[options.name]
+    for name, value in module(options.name).DEFAULTS.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     return options
 
 
 def main():
     options = parse(sys.argv[1:])
+    if options.servers:
+        print(*module(options.name).SERVERS)
+        return
     options.load = machine.load()
     folder = Path(tempfile.mkdtemp(prefix="driftless-bench-"))
     # As Ctrl-C: what was started is ended on the way out.
@@ -110,7 +114,7 @@ def main():
     try:
         bench = Bench(options, folder)
         bench.kafka.forget_quickly()
-        body = measurement(bench).run()
+        body = module(options.name).Measurement(bench).run()
         print(f"\n{body}\n")
         if not options.dry_run:
             write(options, body)

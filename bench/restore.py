@@ -16,6 +16,8 @@ from peers import streams_command
 from process import Process
 from results import spread, table
 
+SERVERS = ("kafka-us", "registry-us", "milvus-us")
+DEFAULTS = {"rounds": 3, "records": 5_000_000}
 STORES = ("rocksdb", "memory")
 HEAP_MIB = 8192
 RESTORED_SECONDS_MAX = 600

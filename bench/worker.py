@@ -16,6 +16,8 @@ from peers import BareLoop, Driftless, Input, Streams, create_topics, forget_sta
 from process import wait_idle
 from results import spread, table
 
+SERVERS = ("kafka-us", "registry-us", "milvus-us")
+DEFAULTS = {"rounds": 5, "records": 1_000_000, "dims": [128, 768]}
 POLL_SECONDS = 0.02
 STILL_SECONDS_MAX = 120
 SETTLE_SECONDS_MAX = 20

@@ -11,15 +11,17 @@ usage: scripts/bench.sh NAME [OPTION…]
   worker    the whole worker with a sink that writes nowhere, beside Kafka Streams and a bare loop on librdkafka
   restore   a store of 5 million keys from its changelog, beside Kafka Streams and a bare client filling a map
 
-  --rounds N      each peer takes its turn so often [5]
-  --records N     changes in the topic [1000000], or keys in the changelog [5000000]
-  --dims N,…      floats of a vector [128,768]
+Options, as far as NAME has a use for them:
+  --rounds N      each peer takes its turn so often
+  --records N     changes in the topic, or keys in the changelog
+  --seconds N     how long it is kept up
+  --dims N,…      floats of a vector
   --peers GLOB,…  only these [*], such as 'driftless-1,bare-loop,streams-*-whole-*'
   --dry-run       print the table and leave bench/RESULTS.md alone
 
 Builds what it needs, starts servers of its own (scripts/stack.sh, with an optimising JVM), lets the peers take turns in one run,
 and replaces the section NAME of bench/RESULTS.md. It ends what it started, after Ctrl-C too. Let nothing else run
-meanwhile: about an hour by default.
+meanwhile; `worker` takes about an hour.
 
 Example: scripts/bench.sh worker --rounds 3 --records 300000 --dims 128
 
@@ -29,8 +31,7 @@ END
 
 case ${1:-} in
     -h | --help | help) usage; exit 0 ;;
-    worker | restore) ;;
-    *) usage >&2; exit 2 ;;
+    '' | -*) usage >&2; exit 2 ;;
 esac
 
 # shellcheck source=scripts/stack/versions.sh
@@ -50,11 +51,14 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM
 
 "$here/install.sh" build stack bench
-cargo build --release --locked --bin driftless --example bare_loop --example restore_rate
+python=$DRIFTLESS_CLIENTS_DIR/bin/python
+servers=$("$python" -B bench/bench.py "$@" --servers)
+cargo build --release --locked --bin driftless --examples
 mkdir -p "$cache"
 work=$(mktemp -d "$cache/bench-XXXXXX")
 export DRIFTLESS_STACK_HOME=$work/stack DRIFTLESS_STACK_JVM=optimising
 started=yes
-"$here/stack.sh" up kafka-us registry-us milvus-us
+# shellcheck disable=SC2086 # one word for each
+"$here/stack.sh" up $servers
 eval "$("$here/stack.sh" env)"
-"$DRIFTLESS_CLIENTS_DIR/bin/python" -B bench/bench.py "$@"
+"$python" -B bench/bench.py "$@"
