@@ -162,6 +162,7 @@ pub struct WorkerConfig {
 pub struct SinkConfig {
     pub batch_bytes: usize,
     pub linger: Duration,
+    pub hold: Duration,
 }
 
 /// Whether and how often a worker measures how long acknowledged rows stay unseen.

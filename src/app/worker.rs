@@ -138,6 +138,7 @@ fn stream_settings(config: &Config, schema_id: u32) -> StreamSettings {
     settings.task.commit_interval = config.worker.commit_interval;
     settings.task.batch_bytes_max = config.sink.batch_bytes;
     settings.task.linger = config.sink.linger;
+    settings.task.hold = config.sink.hold;
     settings.task.scrub = config.scrub.clone();
     settings
 }

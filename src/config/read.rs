@@ -309,10 +309,11 @@ fn worker(root: &Section<'_, '_>) -> WorkerConfig {
 }
 
 fn sink(root: &Section<'_, '_>) -> SinkConfig {
-    let mut sink = SinkConfig { batch_bytes: 2 << 20, linger: Duration::from_millis(5) };
+    let mut sink = SinkConfig { batch_bytes: 2 << 20, linger: Duration::from_millis(5), hold: Duration::from_millis(100) };
     let Some(section) = root.section("sink") else { return sink };
     sink.batch_bytes = section.bytes("batch_bytes").unwrap_or(sink.batch_bytes);
     sink.linger = section.duration("linger").unwrap_or(sink.linger);
+    sink.hold = section.duration("hold").unwrap_or(sink.hold);
     section.refuse_unknown_keys();
     sink
 }

@@ -42,6 +42,10 @@ pub fn check(root: &Section<'_, '_>, config: &Config) {
         let message = format!("`linger` = {} is not below `rpc_deadline` = {}", shown(config.sink.linger), shown(rpc_deadline));
         root.fault(at("sink", "linger"), message, "Lower it: some milliseconds are enough to fill a batch.");
     }
+    if config.sink.hold >= rpc_deadline {
+        let message = format!("`hold` = {} is not below `rpc_deadline` = {}", shown(config.sink.hold), shown(rpc_deadline));
+        root.fault(at("sink", "hold"), message, "Lower it: rows are late by as much; 100ms spares most writes of a hot key.");
+    }
     if config.sink.batch_bytes > MILVUS_MESSAGE_BYTES_MAX / 2 {
         let message = format!("`batch_bytes` = {} is over half of what Milvus takes in one message", config.sink.batch_bytes);
         root.fault(at("sink", "batch_bytes"), message, "Lower it to 32MiB or less; 2MiB is usually best.");

@@ -1,5 +1,6 @@
 //! A lane: the way of one collection's rows to the vector store. One batch is in flight at most (INV-2), so
-//! rows of one key arrive in version order; behind it the next batch fills up and is coalesced by key.
+//! rows of one key arrive in version order; behind it the next batch fills up and is coalesced by key. A row whose key
+//! was sent a moment ago is [held](hold) back, and coalesced for so long.
 //!
 //! ```text
 //!            rows + linger                 acknowledged
@@ -9,6 +10,8 @@
 //!                              └─ Waiting          refused: halved, both halves queued; one row: refused for good
 //! ```
 
+mod hold;
+
 use crate::base::ids::{CollectionId, RowKey};
 use crate::base::time::Now;
 use crate::port::vector::{RowBatch, StoreError};
@@ -16,6 +19,7 @@ use crate::task::items::{Item, ItemId, Items, Write};
 use crate::task::reassert::SuspicionId;
 use crate::task::settings::TaskSettings;
 use hashbrown::HashMap;
+use hold::Hold;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,8 +69,10 @@ pub struct Lane {
     pub collection: CollectionId,
     open: Vec<ItemId>,
     open_by_key: HashMap<RowKey, ItemId>,
+    /// Of the held ones too.
     open_bytes: usize,
     open_since: Duration,
+    hold: Hold,
     /// Halves of a refused batch: before anything else.
     halves: VecDeque<Vec<ItemId>>,
     /// Halves of a throttled batch wait until then.
@@ -88,6 +94,7 @@ impl Lane {
             open_by_key: HashMap::new(),
             open_bytes: 0,
             open_since: Duration::ZERO,
+            hold: Hold::new(settings.hold),
             halves: VecDeque::new(),
             halves_from: Duration::ZERO,
             refused_in_a_row: 0,
@@ -103,25 +110,35 @@ impl Lane {
     /// Takes a row. Answers which item carries it, and what it has taken the place of: an older row of the same
     /// key that still waited.
     pub fn push(&mut self, item: Item, items: &mut Items, now: Now) -> (ItemId, Option<Item>) {
-        if let Some(&waiting) = self.open_by_key.get(&item.key) {
+        if let Some(waiting) = self.waiting(&item.key) {
             self.open_bytes = self.open_bytes + item.write_bytes() - items.get(waiting).write_bytes();
             let older = items.replace(waiting, item);
             return (waiting, Some(older));
         }
-        if self.open.is_empty() {
-            self.open_since = now.monotonic;
-        }
         self.open_bytes += item.write_bytes();
         let key = item.key.clone();
         let id = items.insert(item);
+        if !self.hold.take(&key, id, now) {
+            self.open_from(key, id, now.monotonic);
+        }
+        (id, None)
+    }
+
+    fn open_from(&mut self, key: RowKey, id: ItemId, since: Duration) {
+        if self.open.is_empty() {
+            self.open_since = since;
+        }
         self.open.push(id);
         self.open_by_key.insert(key, id);
-        (id, None)
+    }
+
+    fn waiting(&self, key: &RowKey) -> Option<ItemId> {
+        self.open_by_key.get(key).copied().or_else(|| self.hold.held(key))
     }
 
     /// Is a row of that key waiting to be sent?
     pub fn waits(&self, key: &RowKey) -> bool {
-        self.open_by_key.contains_key(key)
+        self.waiting(key).is_some()
     }
 
     /// The batch to send now, if there is one and none is in flight.
@@ -148,8 +165,11 @@ impl Lane {
         }
         let sealed = match self.halves.pop_front() {
             Some(half) => half,
-            None if self.open.is_empty() => return None,
             None => {
+                self.release(now, draining);
+                if self.open.is_empty() {
+                    return None;
+                }
                 let waited = now.monotonic.saturating_sub(self.open_since);
                 if waited < self.linger && self.open_bytes < self.batch_bytes && !draining {
                     return None;
@@ -159,6 +179,18 @@ impl Lane {
         };
         let rows = Arc::new(columns(&sealed, items));
         Some(Batch { items: sealed, rows, attempts: 0, suspected: None })
+    }
+
+    /// Nothing is held on when all of it must go, or when there is enough for a batch: a hold saves writes and may not
+    /// cost throughput.
+    fn release(&mut self, now: Now, draining: bool) {
+        let all = draining || self.open_bytes >= self.batch_bytes;
+        loop {
+            let released = self.hold.release_due(now);
+            let Some((key, id)) = (if all { released.or_else(|| self.hold.release_any()) } else { released }) else { return };
+            // It has waited long enough for company.
+            self.open_from(key, id, now.monotonic.saturating_sub(self.linger));
+        }
     }
 
     /// Takes as many of the waiting rows, oldest first, as one batch may hold (always at least one).
@@ -177,7 +209,9 @@ impl Lane {
         for id in &sealed {
             let item = items.get(*id);
             self.open_bytes -= item.write_bytes();
-            self.open_by_key.remove(&item.key);
+            if let Some((key, _)) = self.open_by_key.remove_entry(&item.key) {
+                self.hold.sent(key, now);
+            }
         }
         self.open_since = now.monotonic;
         sealed
@@ -278,6 +312,7 @@ impl Lane {
         let mut items = std::mem::take(&mut batch.items);
         items.extend(self.halves.drain(..).flatten());
         items.append(&mut self.open);
+        items.extend(std::iter::from_fn(|| self.hold.release_any()).map(|(_, id)| id));
         self.open_by_key.clear();
         (self.open_bytes, self.state) = (0, State::Idle);
         items
@@ -291,7 +326,7 @@ impl Lane {
     /// Rows in it, sent or not.
     pub fn rows(&self) -> usize {
         let halves: usize = self.halves.iter().map(Vec::len).sum();
-        self.open.len() + halves + self.sealed_items().len()
+        self.open.len() + self.hold.len() + halves + self.sealed_items().len()
     }
 
     /// The vector store does not take this collection's rows: it has turned a batch down, or owes an answer for long.
@@ -306,9 +341,11 @@ impl Lane {
     /// When something will be due, if nothing else happens before.
     pub fn due(&self) -> Option<Duration> {
         match &self.state {
-            State::Idle if self.open.is_empty() && self.halves.is_empty() => None,
             State::Idle if !self.halves.is_empty() => Some(self.halves_from),
-            State::Idle => Some(self.open_since + self.linger),
+            State::Idle => {
+                let open = (!self.open.is_empty()).then_some(self.open_since + self.linger);
+                open.into_iter().chain(self.hold.due()).min()
+            }
             State::InFlight { .. } => None,
             State::Waiting { until, .. } => Some(*until),
         }

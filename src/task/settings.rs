@@ -17,6 +17,8 @@ pub struct TaskSettings {
     pub batch_bytes_max: usize,
     /// How long a lone row waits for company.
     pub linger: Duration,
+    /// A key is sent again this long after the last time at the earliest, unless a batch is full.
+    pub hold: Duration,
     /// Winners of one task that may be under way at once, whatever their size.
     pub items_max: usize,
     /// How often a progress record is written while there is progress.
@@ -39,6 +41,7 @@ impl Default for TaskSettings {
             buffer_bytes_max: 4 << 20,
             batch_bytes_max: 2 << 20,
             linger: Duration::from_millis(5),
+            hold: Duration::from_millis(100),
             items_max: 20_000,
             commit_interval: Duration::from_millis(100),
             heartbeat_interval: Duration::from_secs(1),

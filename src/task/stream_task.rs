@@ -318,7 +318,18 @@ impl StreamTask {
             run(
                 processor,
                 message,
-                Context { now, task: context, source: region, repair, floor, source_floor, versions: &view, forwarded, effects, spare: spare_rows },
+                Context {
+                    now,
+                    task: context,
+                    source: region,
+                    repair,
+                    floor,
+                    source_floor,
+                    versions: &view,
+                    forwarded,
+                    effects,
+                    spare: spare_rows,
+                },
             )
         });
         if let Err(error) = walked {

@@ -132,7 +132,7 @@ const ROUNDS_MAX: usize = 100_000;
 /// See the [module](self).
 ///
 /// Every `pipe_…` and `advance_…` returns when nothing is left to be done at the time that the clock shows. So that
-/// no time is needed to see a row, `linger` and `commit_interval` of the settings are taken as zero; a move of the clock
+/// no time is needed to see a row, `linger`, `hold` and `commit_interval` of the settings are taken as zero; a move of the clock
 /// is no pause of the process, so `pause_max` is out of reach; and the worker writes no heartbeats but one at its start
 /// ([`InputChange::heartbeat`] pipes one in).
 pub struct TopologyDriver {
@@ -152,6 +152,7 @@ impl TopologyDriver {
         }
         settings.schema_id = OUR_SCHEMA_ID;
         settings.task.linger = Duration::ZERO;
+        settings.task.hold = Duration::ZERO;
         settings.task.commit_interval = Duration::ZERO;
         settings.task.heartbeat_interval = NEVER;
         settings.task.scrub.enabled = false;

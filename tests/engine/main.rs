@@ -7,6 +7,7 @@ mod crash;
 mod faulty_log;
 mod faulty_store;
 mod fuse;
+mod hold;
 mod import;
 mod lag;
 mod membership;
