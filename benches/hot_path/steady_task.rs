@@ -21,6 +21,8 @@ use std::time::Duration;
 
 const TASK: TaskId = TaskId { shard: 0, partition: 0 };
 const NEVER: Duration = Duration::from_secs(1 << 32);
+/// A row that was sent in one round is not held in the next.
+const ROUND: Duration = Duration::from_millis(1);
 /// Keys that the store holds: more than are written.
 const HELD_KEYS: usize = 10_000;
 
@@ -46,7 +48,8 @@ impl SteadyTask {
             max_lateness_ms: 3_600_000,
             schema_id: 1,
         };
-        let mut settings = TaskSettings { linger: Duration::ZERO, heartbeat_interval: NEVER, ..TaskSettings::default() };
+        let mut settings =
+            TaskSettings { linger: Duration::ZERO, hold: ROUND, heartbeat_interval: NEVER, ..TaskSettings::default() };
         settings.scrub.enabled = false;
         let names = TopicNames::new("bench", 1);
         let setup = TaskSetup { context, topics: TaskTopics::new(&names, TASK), settings, life: 1, graph: graph(sink) };
@@ -64,11 +67,11 @@ impl SteadyTask {
         task
     }
 
-    /// One round: what was polled, to its last acknowledgement. Each round takes a millisecond, so that what is done
-    /// from time to time has its part.
+    /// One round: what was polled, to its last acknowledgement. It takes time, so that what is done now and then has its
+    /// part.
     pub fn take(&mut self, records: &mut Vec<RawRecord>) {
-        self.now.wall.0 += 1;
-        self.now.monotonic += Duration::from_millis(1);
+        self.now.wall.0 += ROUND.as_millis() as i64;
+        self.now.monotonic += ROUND;
         for mut record in records.drain(..) {
             record.offset = self.next_offset;
             self.next_offset += 1;
