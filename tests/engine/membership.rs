@@ -300,3 +300,25 @@ fn several_shards_are_as_many_tasks_as_shards_times_partitions() {
     world.settle(&mut [&mut next]);
     assert_eq!((next.report().tasks.len(), next.store().rows_sent()), (6, 0));
 }
+
+#[test]
+fn offsets_of_the_last_progress_record_are_committed_while_the_next_one_is_under_way() {
+    let mut world = World::new(1);
+    let mut worker = world.start();
+    world.settle(&mut [&mut worker]);
+    world.upsert("eu", 1, 1_000, 0.0);
+    let first = world.broker.bounds(&local(0)).unwrap().end;
+    while world.broker.committed(APPLICATION, &local(0)) != Some(first) {
+        world.run(&mut [&mut worker], 10);
+    }
+    // The next commit is a second away.
+    world.upsert("eu", 1, 1_001, 0.0);
+    world.run(&mut [&mut worker], 500);
+    let end = world.broker.bounds(&local(0)).unwrap().end;
+    let changelog = world.versions_changelog(0).topic;
+    worker.appends().unacked.insert(changelog);
+    // It is stale, and so settled at once.
+    world.upsert("eu", 1, 999, 0.0);
+    world.run(&mut [&mut worker], 1_000);
+    assert_eq!(world.broker.committed(APPLICATION, &local(0)), Some(end), "what is acknowledged is said, and no more");
+}

@@ -31,9 +31,10 @@ pub(super) struct Committing {
     pub vectors_next: i64,
     pub misplaced: Vec<RowKey>,
     pub forgotten: Vec<(RowKey, Version)>,
-    /// Settled offsets of the last progress record that was appended, what it says is suspected, and whether it is
-    /// acknowledged.
+    /// Settled offsets of the last progress record that was appended, and what it says is suspected.
     appended: Option<(Vec<i64>, Option<i64>)>,
+    /// Settled offsets of the last one that is acknowledged.
+    acknowledged: Vec<i64>,
     /// The progress record under way.
     under_way: Option<Progress>,
     /// Somebody else has written here to the versions changelog: the store's position stays before that for the rest of
@@ -83,6 +84,7 @@ impl Committing {
             forgotten: Vec::new(),
             checking: Vec::new(),
             appended: None,
+            acknowledged: Vec::new(),
             under_way: None,
             held_back: restored.held_back,
             kept_at: restored.sources.first().map_or(UNKNOWN_TIME, |own| log_time(own.frontier)),
@@ -106,6 +108,9 @@ impl Committing {
     /// How long that took.
     pub fn acknowledged(&mut self, now: Now) -> Duration {
         let took = self.in_flight.take().map_or(Duration::ZERO, |since| now.monotonic.saturating_sub(since));
+        if let Some((settled, _)) = &self.appended {
+            self.acknowledged.clone_from(settled);
+        }
         self.phase = match self.phase {
             Phase::Opening => Phase::Open,
             Phase::Closing => Phase::Closed,
@@ -203,10 +208,8 @@ impl StreamTask {
 
     /// The settled offsets that an acknowledged progress record holds: what may be committed to Kafka, for tools.
     pub fn committable(&self) -> Vec<(TopicPartition, i64)> {
-        let appended = self.committing.appended.as_ref().filter(|_| self.committing.in_flight.is_none());
-        let Some((settled, _)) = appended else { return Vec::new() };
         let partition = self.context.task.partition;
-        let present = self.sources.iter().zip(settled).filter(|(source, _)| source.present);
+        let present = self.sources.iter().zip(&self.committing.acknowledged).filter(|(source, _)| source.present);
         present.map(|(source, offset)| (TopicPartition::new(source.topic.clone(), partition), *offset)).collect()
     }
 
