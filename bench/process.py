@@ -59,6 +59,14 @@ class Process:
                 raise TimeoutError(f"{self.name} said nothing of {key!r} within {seconds} s\n{self.log_tail()}")
             time.sleep(0.05)
 
+    def stop(self, seconds_max=30):
+        """In good order, as SIGTERM asks for."""
+        self.child.terminate()
+        try:
+            self.child.wait(seconds_max)
+        finally:
+            self.end()
+
     def end(self):
         """Nothing of it is to be kept."""
         self.child.kill()
