@@ -6,6 +6,7 @@ All have the same internal topics (`driftless topics create`), of an application
 import os
 import shutil
 import subprocess
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,20 +54,29 @@ class Peer:
 
 
 class Driftless(Peer):
-    def __init__(self, threads, sink=NULL_SINK):
+    def __init__(self, threads, sink=NULL_SINK, partitions=PARTITIONS):
         self.name = f"driftless-{threads}"
         self.threads = threads
         self.sink = sink
+        self.partitions = partitions
 
     def start(self, servers, application, given):
         config = self.configure(servers, application, given.dimension)
         return Process(self.name, [servers.driftless, "worker", "--config", config], config.with_suffix(".log"))
 
     def configure(self, servers, application, dimension):
-        config = servers.folder / f"{application}.toml"
         self.port = free_port()
-        config.write_text(worker_toml(servers, application, dimension, self.port, self.threads, self.sink))
+        config = servers.folder / f"{application}-{self.port}.toml"
+        config.write_text(worker_toml(servers, application, dimension, self.port, self.threads, self.sink, self.partitions))
         return config
+
+    def scrape(self):
+        """All of /metrics, as text; nothing as long as nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as reply:
+                return reply.read().decode()
+        except OSError:
+            return ""
 
 
 class BareLoop(Peer):
@@ -112,7 +122,7 @@ def streams_command(servers, heap_mib, options):
     return [java, f"-Xmx{heap_mib}m", quiet, "-cp", classes, "driftless.bench.Main", *arguments]
 
 
-def worker_toml(servers, application, dimension, port, threads=1, sink=None):
+def worker_toml(servers, application, dimension, port, threads=1, sink=None, partitions=PARTITIONS):
     """`sink`: a topology's file, or our own with Milvus at its end. Nothing that looks at Milvus now and then."""
     topology = [f"[topology]\nfile = {quoted(str(sink))}"] if sink else []
     return "\n".join([
@@ -123,7 +133,7 @@ def worker_toml(servers, application, dimension, port, threads=1, sink=None):
         f"[regions.{REGION}]\nregistry = {quoted(servers.registry)}",
         f"[milvus]\nuri = {quoted(servers.milvus)}",
         f'[http]\nlisten = "127.0.0.1:{port}"',
-        f"[topics]\npartitions = {PARTITIONS}",
+        f"[topics]\npartitions = {partitions}",
         f"[worker]\nthreads = {threads}",
         "[scrub]\nenabled = false",
         "[canary]\nenabled = false",
@@ -137,10 +147,10 @@ def worker_toml(servers, application, dimension, port, threads=1, sink=None):
     ]) + "\n"
 
 
-def create_topics(servers, application, dimension):
+def create_topics(servers, application, dimension, partitions=PARTITIONS):
     """The internal topics of one application, and the change topic where it is not there."""
     config = servers.folder / f"{application}-topics.toml"
-    config.write_text(worker_toml(servers, application, dimension, free_port()))
+    config.write_text(worker_toml(servers, application, dimension, free_port(), partitions=partitions))
     command = [servers.driftless, "topics", "create", "--config", config]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:

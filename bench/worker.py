@@ -7,7 +7,6 @@ process. Figures run from the first winners seen in the changelog to the last.
 
 import fnmatch
 import time
-import urllib.request
 from dataclasses import dataclass
 
 import changes
@@ -136,17 +135,10 @@ class Measurement:
 
     def wait_serving(self, peer, process):
         """It has asked Milvus what it wants to know; from here on, Milvus need not take anybody's time."""
-        while not self.scrape(peer):
+        while not peer.scrape():
             process.check_alive()
             time.sleep(POLL_SECONDS)
         self.bench.kill_milvus()
-
-    def scrape(self, peer):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{peer.port}/metrics", timeout=5) as reply:
-                return reply.read().decode()
-        except OSError:
-            return ""
 
     def watch(self, process, ruler, given):
         """Until all winners are in the changelog."""
@@ -208,7 +200,7 @@ class Measurement:
             return line["records"], line["winners"]
         deadline = time.monotonic() + SETTLE_SECONDS_MAX
         while True:
-            verdicts = {labels["verdict"]: value for labels, value in series(self.scrape(peer), "driftless_verdicts_total")}
+            verdicts = {labels["verdict"]: value for labels, value in series(peer.scrape(), "driftless_verdicts_total")}
             records = sum(count for verdict, count in verdicts.items() if verdict not in ("heartbeat", "ignored"))
             if records >= given.records or time.monotonic() > deadline:
                 return int(records), int(verdicts.get("winner", 0))

@@ -10,6 +10,8 @@ usage: scripts/bench.sh NAME [OPTION…]
 
   worker    the whole worker with a sink that writes nowhere, beside Kafka Streams and a bare loop on librdkafka
   restore   a store of 5 million keys from its changelog, beside Kafka Streams and a bare client filling a map
+  memory    what the store takes for each vector, and what a worker takes at rest
+  start     from exec of a worker to its first change applied
 
 Options, as far as NAME has a use for them:
   --rounds N      each peer takes its turn so often
