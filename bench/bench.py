@@ -43,7 +43,7 @@ class Bench:
         )
         self.examples = examples
         self.kafka = Kafka(self.servers.kafka)
-        self.broker_pid = broker_pid()
+        self.broker_pid = pid_of("kafka-us")
 
     def register_schema(self):
         client = SchemaRegistryClient({"url": self.servers.registry})
@@ -58,6 +58,9 @@ class Bench:
         for command in ("kill", "wipe", "start"):
             stack(command, "milvus-us")
 
+    def milvus_pid(self):
+        return pid_of("milvus-us")
+
     def kill_milvus(self):
         """At rest it still takes a fifth of a core."""
         stack("kill", "milvus-us")
@@ -70,8 +73,8 @@ def stack(*arguments):
     return done.stdout
 
 
-def broker_pid():
-    return json.loads(stack("status", "--json", "kafka-us"))["servers"][0]["pid"]
+def pid_of(server):
+    return json.loads(stack("status", "--json", server))["servers"][0]["pid"]
 
 
 def module(name):

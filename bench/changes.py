@@ -67,8 +67,7 @@ class Changes:
             yield change
 
     def _key(self, row):
-        digits = self.ids[32 * row : 32 * row + 32]
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        return uuid_of(self.ids[32 * row : 32 * row + 32])
 
     def _value(self, kind, stamp, number, key):
         header = varint(stamp) + self.origin + varint(number) + self.collection + text(key)
@@ -78,12 +77,55 @@ class Changes:
         return self.frame + UPSERT + header + self.vectors[number % VECTORS] + metadata
 
 
+class HotKeys:
+    """Upserts of few keys, drawn by Zipf's law; each beats all before it of its key."""
+
+    def __init__(self, dimension, schema_id, keys, exponent, origin="us", seed=7):
+        rng = numpy.random.default_rng(seed)
+        digits = rng.bytes(16 * keys).hex()
+        self.keys = [uuid_of(digits[32 * row : 32 * row + 32]) for row in range(keys)]
+        weights = numpy.arange(1, keys + 1) ** -exponent
+        self.ends = numpy.cumsum(weights / weights.sum())
+        self.rng = rng
+        vectors = rng.standard_normal((VECTORS, dimension), dtype=numpy.float32)
+        tail = varint(1) + text("lang") + varint(4) + text("en") + b"\0"
+        self.bodies = [varint(dimension) + vector.tobytes() + b"\0" + tail for vector in vectors]
+        self.frame = b"\0" + struct.pack(">I", schema_id) + UPSERT
+        self.origin = text(origin)
+        self.rows = [text(collection_of(dimension)) + text(key) for key in self.keys]
+        self.number = 0
+
+    def draw(self, count):
+        """So many (key, value), stamped now."""
+        rows = numpy.minimum(numpy.searchsorted(self.ends, self.rng.random(count)), len(self.keys) - 1)
+        return self._upserts(rows.tolist())
+
+    def each(self):
+        """One of each key."""
+        return self._upserts(range(len(self.keys)))
+
+    def _upserts(self, rows):
+        stamp = wire.hlc(int(time.time() * 1000))
+        for row in rows:
+            self.number += 1
+            header = varint(stamp) + self.origin + varint(self.number) + self.rows[row]
+            yield self.keys[row], self.frame + header + self.bodies[self.number % VECTORS]
+
+
+def uuid_of(digits):
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def producer_of(kafka, linger_ms):
+    return Producer({
+        "bootstrap.servers": kafka, "acks": "all", "enable.idempotence": True, "partitioner": "murmur2_random",
+        "linger.ms": linger_ms, "batch.size": 1 << 20, "queue.buffering.max.kbytes": 1 << 19,
+    })
+
+
 def fill(kafka, changes):
     """Writes all of it. Returns the bytes of the values."""
-    producer = Producer({
-        "bootstrap.servers": kafka, "acks": "all", "enable.idempotence": True, "partitioner": "murmur2_random",
-        "linger.ms": 50, "batch.size": 1 << 20, "queue.buffering.max.kbytes": 1 << 19,
-    })
+    producer = producer_of(kafka, 50)
     failed = []
     began, total = time.monotonic(), 0
     for number, (key, value) in enumerate(changes, 1):

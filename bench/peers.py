@@ -54,8 +54,10 @@ class Peer:
 
 
 class Driftless(Peer):
-    def __init__(self, threads, sink=NULL_SINK, partitions=PARTITIONS):
+    def __init__(self, threads, sink=NULL_SINK, partitions=PARTITIONS, tables=()):
+        """`tables`: further ones of its configuration, as text."""
         self.name = f"driftless-{threads}"
+        self.tables = tables
         self.threads = threads
         self.sink = sink
         self.partitions = partitions
@@ -67,7 +69,7 @@ class Driftless(Peer):
     def configure(self, servers, application, dimension):
         self.port = free_port()
         config = servers.folder / f"{application}-{self.port}.toml"
-        config.write_text(worker_toml(servers, application, dimension, self.port, self.threads, self.sink, self.partitions))
+        config.write_text(worker_toml(servers, application, dimension, self.port, self.threads, self.sink, self.partitions, self.tables))
         return config
 
     def scrape(self):
@@ -122,7 +124,7 @@ def streams_command(servers, heap_mib, options):
     return [java, f"-Xmx{heap_mib}m", quiet, "-cp", classes, "driftless.bench.Main", *arguments]
 
 
-def worker_toml(servers, application, dimension, port, threads=1, sink=None, partitions=PARTITIONS):
+def worker_toml(servers, application, dimension, port, threads=1, sink=None, partitions=PARTITIONS, tables=()):
     """`sink`: a topology's file, or our own with Milvus at its end. Nothing that looks at Milvus now and then."""
     topology = [f"[topology]\nfile = {quoted(str(sink))}"] if sink else []
     return "\n".join([
@@ -135,6 +137,7 @@ def worker_toml(servers, application, dimension, port, threads=1, sink=None, par
         f'[http]\nlisten = "127.0.0.1:{port}"',
         f"[topics]\npartitions = {partitions}",
         f"[worker]\nthreads = {threads}",
+        *tables,
         "[scrub]\nenabled = false",
         "[canary]\nenabled = false",
         "[[collections]]",

@@ -89,6 +89,11 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def resident_mib(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) / 1024
+
+
 def wait_idle(pid, seconds_max=20, share=0.1):
     """Until the process has as good as nothing to do: what one peer leaves to it must not cost the next."""
     deadline = time.monotonic() + seconds_max
