@@ -10,6 +10,8 @@ usage: scripts/bench.sh NAME [OPTION…]
 
   worker    the whole worker with a sink that writes nowhere, beside Kafka Streams and a bare loop on librdkafka
   restore   a store of 5 million keys from its changelog, beside Kafka Streams and a bare client filling a map
+  latency   from produce to what comes behind the merge, at 1 000 changes a second, beside a bare client and Kafka Streams
+  regions   from one region's Kafka into the other's Milvus, stage by stage, and the hop under MirrorMaker's settings
 
 Options, as far as NAME has a use for them:
   --rounds N      each peer takes its turn so often
