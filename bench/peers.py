@@ -92,7 +92,9 @@ class BareLoop(Peer):
 class Streams(Peer):
     """`keep`: what its changelog keeps of a winner; `decode`: how it reads changes (bench/streams)."""
 
-    def __init__(self, store, keep, threads, decode="generic"):
+    def __init__(self, store, keep, threads, decode="generic", **options):
+        """`options`: more of them, for its command line."""
+        self.options = options
         self.name = f"streams-{store}-{keep}-{decode}-{threads}"
         self.store, self.keep, self.threads, self.decode = store, keep, threads, decode
         self.ruler = "vectors" if keep == "split" else "versions"
@@ -102,7 +104,7 @@ class Streams(Peer):
         options = {
             "bootstrap": servers.kafka, "application": application, "registry": servers.registry, "input": "vector-cdc",
             "state-dir": state, "threads": self.threads, "store": self.store, "keep": self.keep, "decode": self.decode,
-            "records": given.records,
+            "records": given.records, **self.options,
         }
         command = streams_command(servers, self.heap_mib(given), options)
         return Process(self.name, command, servers.folder / f"{application}.log")

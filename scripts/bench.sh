@@ -13,6 +13,8 @@ usage: scripts/bench.sh NAME [OPTION…]
   hot-keys  few keys that change all the time, with and without a hold, and what they cost Milvus
   memory    what the store takes for each vector, and what a worker takes at rest
   start     from exec of a worker to its first change applied
+  latency   from produce to what comes behind the merge, at 1 000 changes a second, beside a bare client and Kafka Streams
+  regions   from one region's Kafka into the other's Milvus, stage by stage, and the hop under MirrorMaker's settings
 
 Options, as far as NAME has a use for them:
   --rounds N      each peer takes its turn so often

@@ -37,6 +37,8 @@ Environment:
                          stacks with different ones run beside each other
   XDG_CACHE_HOME         downloads are kept in its folder driftless/
   JAVA_HOME              a Java of at least 17, instead of the one on the PATH
+  DRIFTLESS_STACK_MIRRORMAKER
+                         lines of properties for mm2, from its next start; they override those of docker/mirrormaker
   DRIFTLESS_STACK_JVM    "optimising": with the optimising compiler, for measurements of more than some minutes
 
 Exit code: 0 done, 1 failed, 2 wrong usage.

@@ -226,7 +226,8 @@ class MirrorMaker(Server):
         main = "org.apache.kafka.connect.mirror.MirrorMaker"
         config = self.data(stack) / "mm2.properties"
         shared = (DOCKER / "mirrormaker/mm2.properties").read_text()
-        config.write_text(shared + "\n# Added by scripts/stack.sh\n" + self.third_region() + self.replication())
+        added = self.third_region() + self.replication() + os.environ.get("DRIFTLESS_STACK_MIRRORMAKER", "")
+        config.write_text(f"{shared}\n# Added by scripts/stack.sh\n{added}\n")
         return kafka_java(stack, "384m", main, str(config)), addresses
 
     def third_region(self):

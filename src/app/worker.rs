@@ -16,7 +16,6 @@ use crate::base::metric;
 use crate::config::{Config, StoreKind};
 use crate::console::routes::keep_looking;
 use crate::console::tap::{Ear, Tap};
-use crate::processor;
 use crate::store::Stores;
 use crate::store::memory::MemoryStores;
 use crate::stream::driver::{Watch, drive, drive_restorer, wake_this_thread};
@@ -52,9 +51,10 @@ struct Shared {
     ear: Ear,
 }
 
-/// Runs until a signal or a fatal error.
-pub fn run_worker(config: Config) -> Result<Exit> {
-    let topology = Arc::new(read_topology(&config)?);
+/// Runs until a signal or a fatal error. `types`: what the configured topology may be made of.
+pub fn run_worker(config: Config, types: &NodeTypes) -> Result<Exit> {
+    let topology = Topology::parse(&config.topology.name, &config.topology.text, types).map_err(Error::refuse)?;
+    let topology = Arc::new(topology);
     let metrics = install_metrics()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -99,12 +99,6 @@ pub fn run_worker(config: Config) -> Result<Exit> {
     }
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended.and_then(|exit| kept.map(|()| exit))
-}
-
-fn read_topology(config: &Config) -> Result<Topology> {
-    let mut types = NodeTypes::default();
-    processor::register_standard(&mut types);
-    Topology::parse(&config.topology.name, &config.topology.text, &types).map_err(Error::refuse)
 }
 
 fn install_metrics() -> Result<PrometheusHandle> {

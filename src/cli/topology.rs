@@ -100,7 +100,7 @@ pub(super) fn check(file: &TopologyFile) -> std::result::Result<usize, Faults> {
     Topology::parse(&file.name, &file.text, &standard_types()).map(|topology| topology.nodes.len())
 }
 
-fn standard_types() -> NodeTypes {
+pub(super) fn standard_types() -> NodeTypes {
     let mut types = NodeTypes::default();
     processor::register_standard(&mut types);
     types

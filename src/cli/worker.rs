@@ -1,6 +1,7 @@
 //! `driftless worker`.
 
 use super::ConfigArg;
+use super::topology::standard_types;
 use crate::app;
 use crate::base::error::Result;
 use crate::base::exit::Exit;
@@ -36,5 +37,5 @@ pub struct WorkerArgs {
 pub fn run(args: &WorkerArgs) -> Result<Exit> {
     let config = Config::load(args.config.path())?;
     state_dir::prepare(&config.state_dir)?;
-    app::run_worker(config)
+    app::run_worker(config, &standard_types())
 }

@@ -10,13 +10,16 @@ import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.Topology;
 import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThreadExceptionResponse;
-import org.apache.kafka.streams.processor.api.Processor;
+import org.apache.kafka.streams.processor.api.ProcessorSupplier;
 import org.apache.kafka.streams.state.KeyValueBytesStoreSupplier;
 import org.apache.kafka.streams.state.KeyValueStore;
 import org.apache.kafka.streams.state.StoreBuilder;
 import org.apache.kafka.streams.state.Stores;
 
-/** Prints a JSON line once all records are processed, and one for each restored partition. Runs until it is ended. */
+/**
+ * Prints a JSON line once all records are processed, and one for each restored partition; where it is asked to, when each
+ * change was forwarded. Runs until it is ended.
+ */
 public final class Main {
     private static final String COMMIT_INTERVAL_MS = "100";
 
@@ -47,14 +50,25 @@ public final class Main {
         topology.addProcessor(
                 "lww_merge", () -> new Merge(decoder(settings, schemas), settings.keep(), progress), "changes");
         topology.addStateStore(store(settings), "lww_merge");
-        topology.<Bytes, byte[], Void, Void>addProcessor(
-                Merge.SINK, () -> (Processor<Bytes, byte[], Void, Void>) record -> progress.won(), "lww_merge");
+        topology.addProcessor(Merge.SINK, sink(settings, progress), "lww_merge");
         if (settings.keep() == Settings.Keep.SPLIT) {
             topology.addSink(
                     Merge.VECTORS, settings.vectorsTopic(), Serdes.Bytes().serializer(), Serdes.ByteArray().serializer(),
                     "lww_merge");
         }
         return topology;
+    }
+
+    /** It counts changes, or tells when they came to it. */
+    private static ProcessorSupplier<Bytes, byte[], Void, Void> sink(Settings settings, Progress progress) {
+        if (!settings.passing()) {
+            return () -> record -> progress.won();
+        }
+        Passed passed = new Passed(Merge.SINK);
+        return () -> {
+            ChangeDecoder decoder = new LazyDecoder();
+            return record -> passed.note(decoder.header(record.value()).timestamp);
+        };
     }
 
     private static ChangeDecoder decoder(Settings settings, Schemas schemas) {

@@ -6,7 +6,7 @@ import java.util.Map;
 /** The command line: {@code --name value} pairs. */
 record Settings(
         String bootstrap, String application, String registry, String input, String stateDir,
-        int threads, Keep keep, boolean onDisk, Decode decode, long records) {
+        int threads, Keep keep, boolean onDisk, Decode decode, long records, boolean passing) {
 
     /** What the changelog keeps of a winner. */
     enum Keep {
@@ -37,7 +37,8 @@ record Settings(
                 Keep.valueOf(given.getOrDefault("--keep", "whole").toUpperCase()),
                 given.getOrDefault("--store", "rocksdb").equals("rocksdb"),
                 Decode.valueOf(given.getOrDefault("--decode", "generic").toUpperCase()),
-                Long.parseLong(given.getOrDefault("--records", "0")));
+                Long.parseLong(given.getOrDefault("--records", "0")),
+                Boolean.parseBoolean(given.get("--passing")));
     }
 
     private static String require(Map<String, String> given, String name) {
