@@ -8,11 +8,12 @@ import re
 import time
 from dataclasses import dataclass
 from datetime import datetime
+from types import SimpleNamespace
 
 import changes
 from lib import verifier
 from lib.cluster import series
-from peers import Driftless, create_topics, forget_state
+from peers import Driftless, Input, create_topics, forget_state
 from process import wait_idle
 from results import spread, table
 
@@ -67,7 +68,7 @@ class Measurement:
         self.kafka.delete(["vector-cdc"])
         create_topics(self.servers, "start-fill", self.dimension)
         self.append(self.bench.options.records, seed=0)
-        self.start("start-fill").stop()
+        self.start("start-fill")
         self.forget("start-fill")
 
     def append(self, records, seed):
@@ -86,40 +87,40 @@ class Measurement:
     def note(self, kind, application, number):
         create_topics(self.servers, application, self.dimension)
         wait_idle(self.bench.broker_pid)
-        process = self.start(application)
-        process.stop()
-        self.figures[kind].append(process.start)
-        print(f"  round {number + 1} of {self.bench.options.rounds}, {kind}: {process.start.winner:.2f} s", flush=True)
+        figure = self.start(application)
+        self.figures[kind].append(figure)
+        print(f"  round {number + 1} of {self.bench.options.rounds}, {kind}: {figure.winner:.2f} s", flush=True)
 
     def drop_collection(self):
         name = changes.collection_of(self.dimension)
-        verifier.drop_collections("us", [type("Spec", (), {"name": name})])
+        verifier.drop_collections("us", [SimpleNamespace(name=name)])
 
     def start(self, application):
-        """A worker that has written its first winner."""
+        """A worker until it has written its first winner; then it is stopped."""
         ruler = self.kafka.partitions(f"{application}-vectors-changelog")
         before = self.kafka.end_sum(ruler)
-        given = type("Given", (), {"dimension": self.dimension})
         execed_at = time.time()
-        process = self.peer.start(self.servers, application, given)
+        process = self.peer.start(self.servers, application, Input(self.dimension, 0, 0, self.schema_id, 0))
         try:
-            row = None
-            while True:
-                process.check_alive()
-                if row is None and self.rows():
-                    row = time.monotonic() - process.began
-                if self.kafka.end_sum(ruler) > before:
-                    winner = time.monotonic() - process.began
-                    break
-                if time.monotonic() - process.began > START_SECONDS_MAX:
-                    raise TimeoutError(f"nothing applied after {START_SECONDS_MAX} s\n{process.log_tail()}")
-                time.sleep(POLL_SECONDS)
-        except BaseException:
+            row, winner = self.watch(process, ruler, before)
+            process.stop()
+        finally:
             process.end()
-            raise
-        # It may have come between two looks.
-        process.start = Start(stages(process.log, execed_at), row or winner, winner)
-        return process
+        return Start(stages(process.log, execed_at), row, winner)
+
+    def watch(self, process, ruler, before):
+        row = None
+        while True:
+            process.check_alive()
+            if row is None and self.rows():
+                row = time.monotonic() - process.began
+            if self.kafka.end_sum(ruler) > before:
+                winner = time.monotonic() - process.began
+                # Both may have come between two looks.
+                return row or winner, winner
+            if time.monotonic() - process.began > START_SECONDS_MAX:
+                raise TimeoutError(f"nothing applied after {START_SECONDS_MAX} s\n{process.log_tail()}")
+            time.sleep(POLL_SECONDS)
 
     def rows(self):
         return sum(value for _, value in series(self.peer.scrape(), "driftless_sink_rows_total"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import changes
 from lib.cluster import series
-from peers import BareLoop, Driftless, Input, Streams, create_topics, forget_state
+from peers import PARTITIONS, BareLoop, Driftless, Input, Streams, create_topics, forget_state
 from process import wait_idle
 from results import spread, table
 
@@ -61,6 +61,8 @@ class Figure:
 
 
 class Measurement:
+    partitions = PARTITIONS
+
     def __init__(self, bench):
         self.bench = bench
         self.kafka = bench.kafka
@@ -88,7 +90,7 @@ class Measurement:
         print(f"{dimension} dimensions: {records:,} changes", flush=True)
         application = self.application("fill")
         self.kafka.delete(["vector-cdc"])
-        create_topics(self.servers, application, dimension)
+        create_topics(self.servers, application, dimension, self.partitions)
         schema_id = self.bench.register_schema()
         made = changes.Changes(dimension, schema_id, records)
         total = changes.fill(self.servers.kafka, made)
@@ -114,7 +116,7 @@ class Measurement:
 
     def measure(self, peer, given):
         application = self.application(peer.name)
-        create_topics(self.servers, application, given.dimension)
+        create_topics(self.servers, application, given.dimension, self.partitions)
         inputs = self.kafka.partitions("vector-cdc")
         ends = self.kafka.ends(inputs)
         ruler = self.kafka.partitions(f"{application}-{peer.ruler}-changelog")
@@ -147,7 +149,7 @@ class Measurement:
         while True:
             count = self.kafka.end_sum(ruler)
             now, cpu = time.monotonic(), process.cpu_seconds()
-            if count and first is None:
+            if count and first is None and process.is_settled():
                 first = (now, count, cpu)
             if count >= given.winners:
                 break
@@ -200,10 +202,10 @@ class Measurement:
             return line["records"], line["winners"]
         deadline = time.monotonic() + SETTLE_SECONDS_MAX
         while True:
-            verdicts = {labels["verdict"]: value for labels, value in series(peer.scrape(), "driftless_verdicts_total")}
-            records = sum(count for verdict, count in verdicts.items() if verdict not in ("heartbeat", "ignored"))
+            verdicts = [(labels["verdict"], value) for labels, value in series(peer.scrape(), "driftless_verdicts_total")]
+            records = sum(count for verdict, count in verdicts if verdict not in ("heartbeat", "ignored"))
             if records >= given.records or time.monotonic() > deadline:
-                return int(records), int(verdicts.get("winner", 0))
+                return int(records), int(sum(count for verdict, count in verdicts if verdict == "winner"))
             time.sleep(0.1)
 
 

@@ -11,6 +11,7 @@ usage: scripts/bench.sh NAME [OPTION…]
   worker    the whole worker with a sink that writes nowhere, beside Kafka Streams and a bare loop on librdkafka
   restore   a store of 5 million keys from its changelog, beside Kafka Streams and a bare client filling a map
   hot-keys  few keys that change all the time, with and without a hold, and what they cost Milvus
+  growth    whether a record costs the same with more threads, workers, partitions, keys
   memory    what the store takes for each vector, and what a worker takes at rest
   start     from exec of a worker to its first change applied
   latency   from produce to what comes behind the merge, at 1 000 changes a second, beside a bare client and Kafka Streams
