@@ -2,7 +2,8 @@
 //! `MilvusStore`, in one run, since a server's speed varies by the hour.
 //!
 //! `cargo run --release --example milvus_ceiling -- http://127.0.0.1:19530 [http://127.0.0.1:19591/metrics]`
-//! With the second address the server's own CPU time is told too.
+//! With the second address the server's own CPU time is told too. `DIMENSION IN_FLIGHT BATCHES CLIENT` behind it, CLIENT
+//! being `sdk` or `store`, is one measurement alone.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "it measures real time and prints")]
 
@@ -25,42 +26,58 @@ const BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// Id, version and metadata of a row, beside its floats.
 const ROW_OVERHEAD: usize = 100;
 const BATCHES: usize = 24;
+const DIMENSIONS: [usize; 2] = [128, 768];
+const IN_FLIGHT: [usize; 2] = [1, 4];
 const METADATA: &str = r#"{"lang":"en","n":7}"#;
 
 struct Bench {
     runtime: Runtime,
     settings: MilvusSettings,
     metrics: Option<String>,
+    batches: usize,
 }
+
+type Write = fn(&Bench, &CollectionSpec, usize) -> (Duration, f64);
+const CLIENTS: [(&str, &str, Write); 2] = [("sdk", "bare SDK", Bench::through_sdk), ("store", "store", Bench::through_store)];
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let uri = arguments.next().expect("usage: milvus_ceiling URI [METRICS_URI]");
+    let uri = arguments.next().expect("usage: milvus_ceiling URI [METRICS_URI [DIMENSION IN_FLIGHT BATCHES CLIENT]]");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let mut settings = MilvusSettings::new(uri);
     settings.rpc_deadline = Duration::from_secs(30);
-    let bench = Bench { runtime, settings, metrics: arguments.next() };
+    let metrics = arguments.next();
+    let one: Vec<String> = arguments.collect();
+    let number = |text: &String| text.parse::<usize>().expect("a number");
+    let (dimensions, in_flight, batches, wanted) = match one.as_slice() {
+        [dimension, in_flight, batches, client] => {
+            (vec![number(dimension)], vec![number(in_flight)], number(batches), client.as_str())
+        }
+        _ => (DIMENSIONS.to_vec(), IN_FLIGHT.to_vec(), BATCHES, ""),
+    };
+    let bench = Bench { runtime, settings, metrics, batches };
     println!(
         "{:>5} {:>10} {:>9} | {:>9} {:>13} {:>13}",
         "dims", "client", "in flight", "rows/s", "client µs/row", "server µs/row"
     );
-    for dimension in [128, 768] {
-        for in_flight in [1, 4] {
-            bench.run("bare SDK", dimension, in_flight, Bench::through_sdk);
-            bench.run("store", dimension, in_flight, Bench::through_store);
+    for dimension in dimensions {
+        for in_flight in &in_flight {
+            for (_, name, write) in CLIENTS.iter().filter(|(client, ..)| wanted.is_empty() || wanted == *client) {
+                bench.run(name, dimension, *in_flight, *write);
+            }
         }
     }
 }
 
 impl Bench {
-    fn run(&self, name: &str, dimension: usize, in_flight: usize, write: fn(&Bench, &CollectionSpec, usize) -> (Duration, f64)) {
+    fn run(&self, name: &str, dimension: usize, in_flight: usize, write: Write) {
         let stamp = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis();
         let spec = CollectionSpec {
             name: format!("ceiling_{stamp}"),
             id: IdKind::Uuid,
             dimension,
             metric: Metric::L2,
-            index: IndexKind::Hnsw { m: 16, ef_construction: 128 },
+            index: IndexKind::Hnsw { m: 8, ef_construction: 64 },
             auto_create: true,
         };
         let collections = Collections::new(vec![spec.clone()]);
@@ -68,7 +85,7 @@ impl Bench {
         self.runtime.block_on(prepared).expect("the collection is created");
         let server_before = self.server_cpu();
         let (took, client) = write(self, &spec, in_flight);
-        let rows = (BATCHES * batch_rows(dimension)) as f64;
+        let rows = (self.batches * batch_rows(dimension)) as f64;
         let client = client * 1e6 / rows;
         let server = self.server_cpu().zip(server_before).map(|(after, before)| (after - before) * 1e6 / rows);
         let server = server.map_or("-".to_owned(), |micros| format!("{micros:.1}"));
@@ -77,7 +94,8 @@ impl Bench {
 
     /// Wall and CPU time, the requests' preparation apart.
     fn through_sdk(&self, spec: &CollectionSpec, in_flight: usize) -> (Duration, f64) {
-        let mut requests: Vec<UpsertRequest> = batches(spec.dimension).map(|batch| sdk_request(spec, &batch)).collect();
+        let mut requests: Vec<UpsertRequest> =
+            batches(self.batches, spec.dimension).map(|batch| sdk_request(spec, &batch)).collect();
         self.runtime.block_on(async {
             let client = ClientV2::new(&ConnectConfig::new().uri(&self.settings.uri)).await.expect("connected");
             let (begun, cpu) = (Instant::now(), own_cpu());
@@ -96,7 +114,7 @@ impl Bench {
     }
 
     fn through_store(&self, spec: &CollectionSpec, in_flight: usize) -> (Duration, f64) {
-        let mut batches: Vec<Arc<RowBatch>> = batches(spec.dimension).map(Arc::new).collect();
+        let mut batches: Vec<Arc<RowBatch>> = batches(self.batches, spec.dimension).map(Arc::new).collect();
         let (ring, woken) = channel();
         let wake: Wake = Arc::new(move || ring.send(()).unwrap_or(()));
         let collections = Arc::new(Collections::new(vec![spec.clone()]));
@@ -135,9 +153,9 @@ fn batch_rows(dimension: usize) -> usize {
     BATCH_BYTES / (4 * dimension + ROW_OVERHEAD)
 }
 
-fn batches(dimension: usize) -> impl Iterator<Item = RowBatch> {
+fn batches(count: usize, dimension: usize) -> impl Iterator<Item = RowBatch> {
     let rows = batch_rows(dimension);
-    (0..BATCHES).map(move |number| {
+    (0..count).map(move |number| {
         let mut batch = RowBatch::default();
         for row in 0..rows {
             let id = (number * rows + row) as u128;

@@ -10,12 +10,13 @@ usage: scripts/bench.sh NAME [OPTION…]
 
   worker    the whole worker with a sink that writes nowhere, beside Kafka Streams and a bare loop on librdkafka
   restore   a store of 5 million keys from its changelog, beside Kafka Streams and a bare client filling a map
+  milvus    the bare SDK, our store and the whole worker into real Milvus
   hot-keys  few keys that change all the time, with and without a hold, and what they cost Milvus
-  growth    whether a record costs the same with more threads, workers, partitions, keys
-  memory    what the store takes for each vector, and what a worker takes at rest
-  start     from exec of a worker to its first change applied
   latency   from produce to what comes behind the merge, at 1 000 changes a second, beside a bare client and Kafka Streams
   regions   from one region's Kafka into the other's Milvus, stage by stage, and the hop under MirrorMaker's settings
+  memory    what the store takes for each vector, and what a worker takes at rest
+  growth    whether a record costs the same with more threads, workers, partitions, keys
+  start     from exec of a worker to its first change applied
 
 Options, as far as NAME has a use for them:
   --rounds N      each peer takes its turn so often
