@@ -37,14 +37,14 @@ The hop alone, without workers and Milvus, at the same rate and as above: {secon
 *As it is*: `docker/mirrormaker/mm2.properties`; each other line says what is added to it. *Beyond* is what the hop takes
 beyond a bare consumer of the source's own topic, in the same seconds, and the {delay} ms one way.
 
-What physics leaves to a reader over the link: a consumer has one fetch outstanding at a broker, and the next leaves when the
-answer is there. So a record waits for the next fetch, {delay} ms later at the mean (none to a whole round trip of
+What a link leaves to a reader at its far end: a consumer has one fetch outstanding at a broker, and the next leaves when the
+answer is there. So a record should wait for the next fetch, {delay} ms at the mean (none to a whole round trip of
 {round_trip} ms), and the answer takes {delay} ms: {round_trip} ms at the mean and {most} at most. A fetch that finds nothing
-waits at the leader, and then a record takes {delay} ms; but that is so only where a consumer has less than one record in a
-round trip, so neither a longer wait nor more tasks help at a rate like this. *Push* turns the flow round: it reads beside
-the source and writes over the link, where several requests may be under way at once. With one in flight, as Connect's
-producer has it by itself, that is no gain; with five (an idempotent producer keeps the order and writes nothing twice) a
-record need not wait for the answers to those before it.
+waits at the leader, and then a record takes {delay} ms; but only where a consumer has less than one record in a round trip,
+so at this rate nothing can be expected of a longer wait or of more tasks. *Push* turns the flow round: it reads beside the
+source and writes over the link, where several requests may be under way at once. With one in flight, as Connect's producer
+has it by itself, a record waits for the answer to the one before instead; with five (an idempotent producer keeps the order)
+for a fifth of that.
 """
 
 

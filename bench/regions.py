@@ -42,8 +42,8 @@ bare consumer in `{target}` has it from the mirror. *Polled*, *merged*: it comes
 there (`examples/stopwatch.rs`). *Acknowledged*: by Milvus, whereupon the worker appends it to its vectors changelog, whose
 records say when (in whole ms). Of the time between merged and acknowledged, *sent* is what is left without Milvus' mean
 answer to a batch ({rows} rows). *Visible*: a query of the lowest consistency finds it, one each {poll} ms, of one change in
-{looked_for}; beside it, in the same seconds, as many rows upserted by pymilvus into a collection of its own and found by the
-same kind of query (*bare Milvus*).
+{looked_for}; beside it, in the same seconds, at most as many rows upserted by pymilvus, one after the other, into a collection of its
+own and found by the same kind of query (*bare Milvus*).
 
 Wanted: acknowledged = hop + 15 ms at p50 and + 40 ms at p99; visible = acknowledged + what bare Milvus takes.
 """
@@ -216,7 +216,8 @@ class Bare:
         connections.connect(alias=BARE, uri=uri)
         if utility.has_collection(BARE, using=BARE):
             utility.drop_collection(BARE, using=BARE)
-        fields = [FieldSchema("id", DataType.INT64, is_primary=True), FieldSchema("vector", DataType.FLOAT_VECTOR, dim=dimension)]
+        row = FieldSchema("id", DataType.INT64, is_primary=True)
+        fields = [row, FieldSchema("vector", DataType.FLOAT_VECTOR, dim=dimension)]
         self.collection = Collection(BARE, CollectionSchema(fields), using=BARE)
         index = {"index_type": "HNSW", "metric_type": "L2", "params": {"M": 8, "efConstruction": 64}}
         self.collection.create_index("vector", index)
