@@ -1,6 +1,7 @@
 """NAME hot-keys: few keys that change all the time, and what their rows cost Milvus."""
 
 import multiprocessing
+import queue
 import threading
 import time
 from collections import Counter
@@ -20,6 +21,8 @@ SERVERS = ("kafka-us", "registry-us", "milvus-us")
 DEFAULTS = {"rounds": 1, "seconds": 180, "dims": [128]}
 KEYS, EXPONENT, RATE = 10_000, 1.1, 25_000
 STEP_SECONDS = 0.02
+# Not forked: neither gRPC nor librdkafka outlives that in a process that has used it.
+SPAWN = multiprocessing.get_context("spawn")
 LAG_SECONDS, LAG_BUDGET_SECONDS = 0.1, 0.15  # how often it is asked for, and its limit
 CAUGHT_UP_SECONDS_MAX = 300
 UPSERTERS, UPSERT_ROWS = 4, 1_000
@@ -138,12 +141,12 @@ class Measurement:
         """As a connector does that knows nothing of keys, at its best: whole requests, and no key twice in one."""
         keys = changes.HotKeys(dimension, self.schema_id, KEYS, EXPONENT).keys
         create_collection(dimension)
-        milvus, count = self.bench.milvus_pid(), multiprocessing.Value("q", 0)
+        milvus, count = self.bench.milvus_pid(), SPAWN.Value("q", 0)
         uri, share = self.servers.milvus, KEYS // UPSERTERS
-        stop = multiprocessing.Event()
-        loaded = multiprocessing.Barrier(UPSERTERS + 1)
+        stop = SPAWN.Event()
+        loaded = SPAWN.Barrier(UPSERTERS + 1)
         clients = [
-            multiprocessing.Process(
+            SPAWN.Process(
                 target=upsert, args=(uri, dimension, keys[share * index : share * (index + 1)], count, loaded, stop)
             )
             for index in range(UPSERTERS)
@@ -158,6 +161,8 @@ class Measurement:
             }  # fmt: skip
             before = look()
             stop.wait(self.seconds)
+            if not all(client.is_alive() for client in clients):
+                raise RuntimeError("a client that upserts each change died")
             after = look()
         finally:
             stop.set()
@@ -195,8 +200,8 @@ class Writer:
     """Writes changes at the rate, from a process of its own: encoding must not wait for whoever measures."""
 
     def __init__(self, kafka, dimension, schema_id):
-        self.orders, self.answers = multiprocessing.Queue(), multiprocessing.Queue()
-        self.process = multiprocessing.Process(target=write, args=(kafka, dimension, schema_id, self.orders, self.answers))
+        self.orders, self.answers = SPAWN.Queue(), SPAWN.Queue()
+        self.process = SPAWN.Process(target=write, args=(kafka, dimension, schema_id, self.orders, self.answers))
         self.process.start()
         self.written = 0
 
@@ -212,7 +217,7 @@ class Writer:
             try:
                 answer = self.answers.get(timeout=1)
                 break
-            except multiprocessing.queues.Empty:
+            except queue.Empty:
                 meanwhile()
                 if not self.process.is_alive():
                     raise RuntimeError("the writer died") from None

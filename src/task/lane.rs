@@ -181,10 +181,10 @@ impl Lane {
         Some(Batch { items: sealed, rows, attempts: 0, suspected: None })
     }
 
-    /// Nothing is held on when all of it must go, or when there is enough for a batch: a hold saves writes and may not
-    /// cost throughput.
+    /// Nothing is held on when all of it must go, or when no more is taken in for it: a hold saves writes and may not cost
+    /// throughput.
     fn release(&mut self, now: Now, draining: bool) {
-        let all = draining || self.open_bytes >= self.batch_bytes;
+        let all = draining || self.is_full();
         loop {
             let released = self.hold.release_due(now);
             let Some((key, id)) = (if all { released.or_else(|| self.hold.release_any()) } else { released }) else { return };
