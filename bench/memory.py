@@ -1,6 +1,7 @@
 """NAME memory: what the store takes for each vector that it tracks, and what a worker takes that has nothing to do."""
 
 import re
+import statistics
 import subprocess
 import time
 
@@ -121,12 +122,12 @@ def at_rest(figures):
     head = ["", *(f"{name} MB" for name in shown), "entries in the store", "store's account MB", f"RSS of {REST_TARGET_MB} MB, med"]
     rows = []
     for state, measured in figures.items():
-        resident = sorted(figure["Rss"] / 1e6 for figure in measured)
+        resident = statistics.median(figure["Rss"] / 1e6 for figure in measured)
         rows.append([
             state,
             *(spread([figure[field] / 1e6 for figure in measured]) for field in shown.values()),
             f"{measured[0]['entries']:,.0f}",
             f"{max(figure['store'] for figure in measured) / 1e6:.1f}",
-            f"{resident[len(resident) // 2] / REST_TARGET_MB:.2f}",
+            f"{resident / REST_TARGET_MB:.2f}",
         ])
     return f"### A worker at rest (min / med / max)\n\n{table(head, rows)}"

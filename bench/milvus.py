@@ -6,6 +6,7 @@ is measured by the same program; the worker by the rows that it counts as acknow
 
 import os
 import re
+import statistics
 import subprocess
 import time
 import urllib.request
@@ -162,14 +163,14 @@ def section(dimension, figures):
     for client, measured in figures.items():
         rates = [figure.rate for figure in measured]
         ratios = [rate / ceiling.rate for rate, ceiling in zip(rates, figures["sdk"])]
-        middle = lambda field: sorted(getattr(figure, field) for figure in measured)[len(measured) // 2]  # noqa: E731
+        cpu = [figure.cpu for figure in measured]
         rows.append([
             client,
             spread([rate / 1000 for rate in rates]),
-            spread([figure.cpu for figure in measured]),
+            spread(cpu),
             spread([figure.server for figure in measured]),
             spread(ratios, 2),
-            f"{middle('rate') / 1000 / max(connect[0]):.1f}" if connect else "",
-            f"{middle('cpu') / min(connect[1]):.3f}" if connect else "",
+            f"{statistics.median(rates) / 1000 / max(connect[0]):.1f}" if connect else "",
+            f"{statistics.median(cpu) / min(connect[1]):.3f}" if connect else "",
         ])
     return f"### {dimension} dimensions\n\n{table(head, rows)}"

@@ -37,8 +37,8 @@ struct Bench {
     batches: usize,
 }
 
-type Write = fn(&Bench, &CollectionSpec, usize) -> (Duration, f64);
-const CLIENTS: [(&str, &str, Write); 2] = [("sdk", "bare SDK", Bench::through_sdk), ("store", "store", Bench::through_store)];
+type Through = fn(&Bench, &CollectionSpec, usize) -> (Duration, f64);
+const CLIENTS: [(&str, &str, Through); 2] = [("sdk", "bare SDK", Bench::through_sdk), ("store", "store", Bench::through_store)];
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -70,7 +70,7 @@ fn main() {
 }
 
 impl Bench {
-    fn run(&self, name: &str, dimension: usize, in_flight: usize, write: Write) {
+    fn run(&self, name: &str, dimension: usize, in_flight: usize, write: Through) {
         let stamp = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis();
         let spec = CollectionSpec {
             name: format!("ceiling_{stamp}"),
