@@ -69,10 +69,10 @@ pub struct Lane {
     pub collection: CollectionId,
     open: Vec<ItemId>,
     open_by_key: HashMap<RowKey, ItemId>,
-    /// Of the held ones too.
     open_bytes: usize,
     open_since: Duration,
     hold: Hold,
+    held_bytes: usize,
     /// Halves of a refused batch: before anything else.
     halves: VecDeque<Vec<ItemId>>,
     /// Halves of a throttled batch wait until then.
@@ -95,6 +95,7 @@ impl Lane {
             open_bytes: 0,
             open_since: Duration::ZERO,
             hold: Hold::new(settings.hold),
+            held_bytes: 0,
             halves: VecDeque::new(),
             halves_from: Duration::ZERO,
             refused_in_a_row: 0,
@@ -110,35 +111,35 @@ impl Lane {
     /// Takes a row. Answers which item carries it, and what it has taken the place of: an older row of the same
     /// key that still waited.
     pub fn push(&mut self, item: Item, items: &mut Items, now: Now) -> (ItemId, Option<Item>) {
-        if let Some(waiting) = self.waiting(&item.key) {
-            self.open_bytes = self.open_bytes + item.write_bytes() - items.get(waiting).write_bytes();
+        let held = self.hold.held(&item.key);
+        if let Some(waiting) = held.or_else(|| self.open_by_key.get(&item.key).copied()) {
+            let bytes = if held.is_some() { &mut self.held_bytes } else { &mut self.open_bytes };
+            *bytes = *bytes + item.write_bytes() - items.get(waiting).write_bytes();
             let older = items.replace(waiting, item);
             return (waiting, Some(older));
         }
-        self.open_bytes += item.write_bytes();
-        let key = item.key.clone();
+        let (key, bytes) = (item.key.clone(), item.write_bytes());
         let id = items.insert(item);
-        if !self.hold.take(&key, id, now) {
-            self.open_from(key, id, now.monotonic);
+        if self.hold.take(&key, id, now) {
+            self.held_bytes += bytes;
+        } else {
+            self.open_from(key, id, bytes, now.monotonic);
         }
         (id, None)
     }
 
-    fn open_from(&mut self, key: RowKey, id: ItemId, since: Duration) {
+    fn open_from(&mut self, key: RowKey, id: ItemId, bytes: usize, since: Duration) {
         if self.open.is_empty() {
             self.open_since = since;
         }
+        self.open_bytes += bytes;
         self.open.push(id);
         self.open_by_key.insert(key, id);
     }
 
-    fn waiting(&self, key: &RowKey) -> Option<ItemId> {
-        self.open_by_key.get(key).copied().or_else(|| self.hold.held(key))
-    }
-
     /// Is a row of that key waiting to be sent?
     pub fn waits(&self, key: &RowKey) -> bool {
-        self.waiting(key).is_some()
+        self.open_by_key.contains_key(key) || self.hold.held(key).is_some()
     }
 
     /// The batch to send now, if there is one and none is in flight.
@@ -166,7 +167,7 @@ impl Lane {
         let sealed = match self.halves.pop_front() {
             Some(half) => half,
             None => {
-                self.release(now, draining);
+                self.release(items, now, draining);
                 if self.open.is_empty() {
                     return None;
                 }
@@ -183,13 +184,15 @@ impl Lane {
 
     /// Nothing is held on when all of it must go, or when no more is taken in for it: a hold saves writes and may not cost
     /// throughput.
-    fn release(&mut self, now: Now, draining: bool) {
+    fn release(&mut self, items: &Items, now: Now, draining: bool) {
         let all = draining || self.is_full();
         loop {
             let released = self.hold.release_due(now);
             let Some((key, id)) = (if all { released.or_else(|| self.hold.release_any()) } else { released }) else { return };
+            let bytes = items.get(id).write_bytes();
+            self.held_bytes -= bytes;
             // It has waited long enough for company.
-            self.open_from(key, id, now.monotonic.saturating_sub(self.linger));
+            self.open_from(key, id, bytes, now.monotonic.saturating_sub(self.linger));
         }
     }
 
@@ -314,13 +317,13 @@ impl Lane {
         items.append(&mut self.open);
         items.extend(std::iter::from_fn(|| self.hold.release_any()).map(|(_, id)| id));
         self.open_by_key.clear();
-        (self.open_bytes, self.state) = (0, State::Idle);
+        (self.open_bytes, self.held_bytes, self.state) = (0, 0, State::Idle);
         items
     }
 
     /// As much waits behind the batch in flight as may: nothing more is to be taken in (INV-8).
     pub fn is_full(&self) -> bool {
-        self.open_bytes >= self.batch_bytes_max
+        self.open_bytes + self.held_bytes >= self.batch_bytes_max
     }
 
     /// Rows in it, sent or not.
