@@ -3,7 +3,6 @@
 use crate::oracle::assert_oracle;
 use crate::world::{DOCUMENTS, World, row_id};
 use driftless::port::vector::StoreError;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -75,26 +74,27 @@ fn a_full_lane_and_a_task_that_ends_hold_nothing() {
 fn what_is_held_makes_no_batch_go_early() {
     let mut world = world();
     world.settings.task.linger = Duration::from_millis(50);
-    world.settings.task.hold = Duration::from_millis(1_000);
+    world.settings.task.hold = Duration::from_secs(60);
     let mut worker = world.start();
     world.settle(&mut [&mut worker]);
-    // Throttled, a batch is 64 KiB at most, and more than that is held.
-    let refusals = Arc::new(AtomicUsize::new(6));
-    let left = refusals.clone();
+    for change in 0..2 {
+        for id in 0..8_000 {
+            world.upsert("us", id, 2_000 + change, change as f32);
+        }
+        world.run_in_steps(&mut [&mut worker], 1_000, 5);
+    }
+    // Throttled until a batch is of fewer bytes than are held.
+    let left = AtomicUsize::new(6);
     world.database.check_writes_with(Some(Box::new(move |_, _| {
         let throttled = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
         if throttled { Err(StoreError::Throttled("rate limit".to_owned())) } else { Ok(()) }
     })));
-    world.upsert("us", 0, 1_000, 0.0);
-    world.settle(&mut [&mut worker]);
-    for change in 0..2 {
-        for id in 0..2_000 {
-            world.upsert("us", id, 2_000 + change, change as f32);
-        }
-        world.run_in_steps(&mut [&mut worker], 300, 5);
-    }
+    world.upsert("us", 8_500, 2_500, 0.0);
+    world.run_in_steps(&mut [&mut worker], 10_000, 50);
+    assert_eq!(worker.store().times_sent(8_500), 7);
+    assert_eq!(worker.store().times_sent(1), 1, "the second change of each row is held");
     let before = worker.store().sent.len();
-    for id in 5_000..5_008 {
+    for id in 9_000..9_008 {
         world.upsert("us", id, 3_000, 0.0);
         world.run_in_steps(&mut [&mut worker], 5, 5);
     }
